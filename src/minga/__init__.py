@@ -1,0 +1,34 @@
+"""Minga: anyone's GPU does anyone's AI work, and nobody has to be trusted.
+
+The names a user imports (`minga.Client`, `minga.function`, `minga.Job`) are loaded on first use, so that
+`import minga` stays cheap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Client": "minga.client.session",
+    "JobHandle": "minga.client.session",
+    "function": "minga.client.functions",
+    "JobSpec": "minga.core.spec",
+    "MingaError": "minga.core.errors",
+}
+
+__all__ = ["Client", "JobHandle", "JobSpec", "MingaError", "__version__", "function"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use.
+
+    Raises:
+        AttributeError: the name is not public.
+    """
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'minga' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
