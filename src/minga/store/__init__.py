@@ -1,0 +1,1 @@
+"""What survives a restart: journals in SQLite, and content-addressed blobs on disk."""
