@@ -1,0 +1,85 @@
+# A fresh machine needs `make demo` and `make test`, nothing else. Every other target is for people who change Minga.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/base.txt requirements/contracts.txt requirements/dev.txt
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PYTEST := $(BIN)/python -m pytest
+CODE := src tests benches contracts examples setup .ci
+
+.PHONY: help system setup jobs-env data test check lint types layers shape artifacts demo
+.PHONY: campaign campaign-sample bench bench-smoke lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+system: ## what Debian's packages give: python3-venv, bubblewrap, npm
+	@setup/system.sh
+
+setup: system $(INSTALLED) ## everything that is installed, by version and hash
+
+$(BIN)/python:
+	@"$$(setup/python.sh)" -m venv --clear $(VENV)
+
+$(INSTALLED): $(LOCKS) pyproject.toml | $(BIN)/python
+	@echo "installing the locked packages into $(VENV)"
+	@$(PIP) install --require-hashes --no-deps $(addprefix -r ,$(LOCKS))
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The environment that jobs run in; built once, then this is instant.
+jobs-env: setup
+	@$(BIN)/python -m minga.runtimes.environments
+
+data: setup
+	@$(BIN)/python examples/pretrain/fetch.py
+
+test: setup jobs-env ## all tests
+	@$(PYTEST) -n 2
+
+check: lint types layers shape artifacts ## style, types, layers, shape, documents, compiled contracts
+
+lint: setup
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+
+types: setup
+	@$(BIN)/mypy
+
+layers: setup
+	@$(BIN)/lint-imports
+
+shape: setup
+	@$(PYTEST) tests/test_tidy.py tests/test_setup.py $(wildcard tests/test_docs.py)
+
+artifacts: setup
+	@$(BIN)/python contracts/build.py --check
+
+demo: jobs-env data ## a local network trains a language model for pay
+	@$(BIN)/minga demo --report demo-report.json
+
+campaign: setup ## a million random calls against the contracts
+	@$(BIN)/python tests/contracts/campaign.py --calls 1000000 --jobs 2
+
+campaign-sample: setup
+	@$(BIN)/python tests/contracts/campaign.py --calls 50000 --jobs 2 --out "$$(mktemp -d)/campaign.json"
+
+bench: setup jobs-env ## every benchmark; results go to benches/results
+	@for bench in benches/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+
+bench-smoke: setup
+	@for bench in voucher sandbox; do $(BIN)/python "benches/bench_$$bench.py"; done
+
+lock: $(INSTALLED) ## resolve every dependency anew and write the lock files
+	@$(BIN)/python setup/lock.py
+
+clean: ## remove what the set-up and the checks made in this folder
+	@rm -rf $(VENV) build dist src/*.egg-info demo-report.json
+	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
