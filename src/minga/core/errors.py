@@ -270,6 +270,18 @@ class TransactionFailed(NetworkError):
     code = "transaction-failed"
 
 
+class BadAnswer(NetworkError):
+    """A node's answer does not have the form that the protocol gives it."""
+
+    code = "bad-answer"
+
+
+class FeeTooHigh(NetworkError):
+    """The chain's fee is over the cap that was set; nothing was sent."""
+
+    code = "fee-too-high"
+
+
 class BoardUnavailable(NetworkError):
     """No board answered."""
 

@@ -1,0 +1,118 @@
+"""Who sells and which leases live, derived from events alone.
+
+A fold: the same events in the same order give the same view, so a reorg is a replay. Does not know nodes or files.
+Rule: nothing here that an event does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from minga.chain.chain import Position, Seen
+from minga.chain.contract_events import (
+    Attested,
+    Closed,
+    ClosingStarted,
+    Extended,
+    HoldEnded,
+    OffersCancelled,
+    Opened,
+    Redeemed,
+    Registered,
+    ToppedUp,
+)
+from minga.core.crypto import Address, Hash32
+from minga.core.units import Amount
+from minga.protocol.lease import Lease, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRecord:
+    """A registered provider; `epoch` is that of its live offers, `since` the chain time of its registration."""
+
+    address: Address
+    agent_key: Address
+    uri: str
+    since: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """A lease as its events tell it. Amounts are token units; `paid` and `fee` are totals so far.
+
+    `ends_at`: the agreed end. `finish_at`: once CLOSING, when anyone may finish. `closed`: its end, once it came.
+    `opened`: where its opening stands.
+    """
+
+    lease: Lease
+    phase: Phase
+    deposit: Amount
+    settled: Amount
+    paid: Amount
+    fee: Amount
+    ends_at: int
+    opened: Position
+    finish_at: int | None = None
+    closed: Closed | None = None
+    hold_ended: HoldEnded | None = None
+
+
+@dataclass
+class View:
+    """Providers by address, leases by id, attestations by (provider, machine, validator)."""
+
+    providers: dict[Address, ProviderRecord] = field(default_factory=dict)
+    leases: dict[Hash32, LeaseRecord] = field(default_factory=dict)
+    attestations: dict[tuple[Address, Hash32, Address], Attested] = field(default_factory=dict)
+
+    def apply(self, news: Iterable[Seen]) -> None:
+        """Fold events in, in chain order."""
+        for seen in news:
+            match seen.event:
+                case Registered() | OffersCancelled():
+                    self._provider(seen)
+                case Attested() as event:
+                    self.attestations[event.provider, event.machine, event.validator] = event
+                case _:
+                    self._lease(seen)
+
+    def _provider(self, seen: Seen) -> None:
+        event = seen.event
+        if isinstance(event, Registered):
+            known = self.providers.get(event.provider)
+            since, epoch = (known.since, known.epoch) if known else (seen.at.time, 0)
+            record = ProviderRecord(event.provider, event.agent_key, event.uri, since, epoch)
+            self.providers[event.provider] = record
+        elif isinstance(event, OffersCancelled) and event.provider in self.providers:
+            self.providers[event.provider] = replace(self.providers[event.provider], epoch=event.epoch)
+
+    def _lease(self, seen: Seen) -> None:
+        event = seen.event
+        if isinstance(event, Opened):
+            zero = Amount(0)
+            record = LeaseRecord(event.lease, Phase.OPEN, event.deposit, zero, zero, zero, event.ends_at, seen.at)
+            self.leases[event.lease_id] = record
+            return
+        known = self.leases.get(getattr(event, "lease_id", Hash32("")))
+        if known is None:
+            return
+        match event:
+            case ToppedUp():
+                known = replace(known, deposit=event.deposit)
+            case Extended():
+                known = replace(known, ends_at=event.ends_at)
+            case Redeemed():
+                paid, fee = Amount(known.paid + event.paid), Amount(known.fee + event.fee)
+                known = replace(known, settled=event.settled, paid=paid, fee=fee)
+            case ClosingStarted():
+                known = replace(known, phase=Phase.CLOSING, finish_at=event.finish_at)
+            case Closed():
+                phase = Phase.HELD if event.held else Phase.CLOSED
+                settled = event.settled
+                known = replace(known, phase=phase, settled=settled, paid=event.paid, fee=event.fee, closed=event)
+            case HoldEnded():
+                paid = Amount(known.paid + event.to_provider)
+                known = replace(known, phase=Phase.CLOSED, paid=paid, hold_ended=event)
+        self.leases[known.lease.id] = known
