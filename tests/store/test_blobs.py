@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -105,3 +107,13 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
         assert (mount / "f").read_bytes() == b"old"
     finally:
         subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_stream_is_hashed_as_it_is_copied_and_bounded(tmp_path: Path):
+    store = BlobStore(tmp_path)
+    name, size = store.add_stream(io.BytesIO(b"abc"), 3)
+    assert (name, size, store.has(name)) == (blake3_hex(b"abc"), 3, True)
+    assert store.add_stream(io.BytesIO(b"abc")) == (name, 3)
+    with pytest.raises(TooLarge):
+        store.add_stream(io.BytesIO(b"abcd"), 3)
+    assert list((tmp_path / "partial").iterdir()) == []

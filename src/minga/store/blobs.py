@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from minga.core.errors import BadArtifact, Conflict, DiskFull, InvalidInput, NotFound, TooLarge
 
@@ -112,6 +114,36 @@ class BlobStore:
                 writer.write(chunk)
         self.finish(digest)
         return digest
+
+    def add_stream(self, source: BinaryIO, bytes_max: int | None = None) -> tuple[str, int]:
+        """Copy an open file in, hashing what is copied: a file that changes meanwhile cannot lie about its hash.
+
+        Returns its name and size.
+
+        Raises:
+            TooLarge: over `bytes_max` (or the store's own limit); nothing is kept.
+            DiskFull: no room; nothing is kept.
+        """
+        from blake3 import blake3
+
+        limit = self.bytes_max if bytes_max is None else min(bytes_max, self.bytes_max)
+        hasher, size = blake3(), 0
+        descriptor, text = tempfile.mkstemp(dir=self.folder / "partial", prefix="stream-")
+        partial = Path(text)
+        try:
+            with _room("a file"), os.fdopen(descriptor, "wb") as writer:
+                while chunk := source.read(CHUNK):
+                    size += len(chunk)
+                    if size > limit:
+                        raise TooLarge(f"a file has more than {limit} bytes", "leave less")
+                    hasher.update(chunk)
+                    writer.write(chunk)
+            name = str(hasher.hexdigest())
+            if not self.has(name):
+                self._publish(partial, name)
+        finally:
+            partial.unlink(missing_ok=True)
+        return name, size
 
     def add_bytes(self, data: bytes) -> str:
         """Store bytes and return their name."""

@@ -1,0 +1,110 @@
+"""May this lease run this manifest on these terms? Pure checks, each with one clear refusal.
+
+Knows: the lease's facts, the terms that its offer signed, the manifest. Does not know: what this machine has free
+right now; the loop asks that last. Rule: nothing is accepted in part.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, TooLarge
+from minga.core.spec import Bundle, Manifest, Terms, UnitSize
+
+JOB = "/job"
+"""The job's own folder, as its manifest names it."""
+
+_SYSTEM = frozenset(
+    [
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+        "work",
+    ]
+)
+_OWN = frozenset({"work", "out", "checkpoint", "home"})
+_MIB = 1 << 20
+
+
+def check_manifest(manifest: Manifest, job: str, attempt: int, units: int, terms: Terms) -> None:
+    """Return if the manifest is for this lease and within what was sold.
+
+    Args:
+        manifest: what the tenant wants to run.
+        job: the job id of the lease.
+        attempt: the attempt of the lease.
+        units: units leased.
+        terms: those of the offer that was taken.
+
+    Raises:
+        Conflict: it is for another job or attempt.
+        InvalidInput: it asks for more than the lease's units, an environment or hosts that the terms do not have, or
+            puts an input where none may be.
+        LimitNotEnforceable: it wants ports or hosts that these terms cannot give.
+        TooLarge: the inputs do not fit in the disk that it asks for.
+    """
+    if (manifest.job, manifest.attempt) != (job, attempt):
+        raise Conflict("the manifest is for another job or attempt", "send the manifest of this lease")
+    _check_size(manifest.size, terms.unit, units)
+    if manifest.environment not in terms.environments:
+        known = ", ".join(terms.environments)
+        raise InvalidInput(f"there is no environment {manifest.environment!r}", f"use one of: {known}")
+    if "*" not in terms.egress:
+        barred = sorted(set(manifest.egress) - set(terms.egress))
+        if barred:
+            raise LimitNotEnforceable(
+                f"these terms do not let a job reach {barred[0]}", "choose an offer whose terms allow that host"
+            )
+    if len(manifest.ports) > terms.ports or len(set(manifest.ports)) != len(manifest.ports):
+        raise LimitNotEnforceable(
+            f"the terms allow {terms.ports} different ports, the job names {len(manifest.ports)}", "name fewer ports"
+        )
+    places = [place_of(bundle) for bundle in manifest.inputs]
+    if len(set(places)) != len(places):
+        raise InvalidInput("two inputs have the same target", "give each input its own target")
+    total = sum(bundle.bytes for bundle in manifest.inputs)
+    if total > manifest.size.disk_bytes:
+        raise TooLarge(
+            f"the inputs have {total} bytes, the job ordered {manifest.size.disk_bytes} of disk", "order more disk"
+        )
+
+
+def place_of(bundle: Bundle) -> PurePosixPath:
+    """Where an input goes: a path relative to the job's folder, or an absolute one for a read-only mount.
+
+    Raises:
+        InvalidInput: the target is a folder of the system, or the job's folder itself.
+    """
+    target = PurePosixPath(bundle.target)
+    top = target.parts[1] if len(target.parts) > 1 else ""
+    if top == "job":
+        inside = target.relative_to(JOB)
+        if inside.parts and inside.parts[0] in _OWN:
+            return inside
+    elif top and top not in _SYSTEM:
+        return target
+    raise InvalidInput(
+        f"an input cannot be put at {bundle.target[:80]}", "use a folder under /job/work, or one of its own like /data"
+    )
+
+
+def _check_size(size: UnitSize, unit: UnitSize, units: int) -> None:
+    for name in ("cpu_milli", "memory_bytes", "disk_bytes", "gpus", "pids"):
+        asked, sold = getattr(size, name), getattr(unit, name) * units
+        if asked > sold:
+            raise InvalidInput(f"the manifest asks for {name} {asked}, {units} units have {sold}", "lease more units")
+    if size.memory_bytes < 16 * _MIB or size.disk_bytes < _MIB:
+        raise InvalidInput("a job needs at least 16 MiB of memory and 1 MiB of disk", "ask for more")

@@ -1,0 +1,257 @@
+"""Takes results out of a hostile folder: artifacts, checkpoints, progress lines.
+
+Knows: the job's layout (`out`, `checkpoint`, `work`, `progress.jsonl`) and its handle, which opens files without
+following links. Does not know: leases or money. Rule: a file is hashed while it is copied, never before or after, and
+everything is bounded; what cannot be taken is named, and the rest is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import anyio
+
+from minga.core.codec import SAFE_INTEGER
+from minga.core.errors import BadArtifact, MingaError, NotFound, TenantError, TooLarge
+from minga.core.spec import FILES_MAX, safe_relative
+from minga.runtimes.runtime import Handle, OutputFile
+from minga.store.blobs import BlobStore
+
+PROGRESS = "progress.jsonl"
+OUT, CHECKPOINT, WORKDIR = "out", "checkpoint", "work"
+WARNINGS_MAX = 20
+_PROGRESS_READ = 1 << 16
+_PROGRESS_FIELDS = 16
+_UNFINISHED = (".tmp", ".part", ".partial")
+
+
+@dataclass
+class Collection:
+    """Files taken (`spec.FileEntry` values, sorted by path) and what could not be."""
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, fact: str) -> None:
+        """Note something that was left behind; at most `WARNINGS_MAX` are kept."""
+        if len(self.warnings) < WARNINGS_MAX:
+            self.warnings.append(fact[:300])
+
+
+def wanted_path(path: str, outputs: Iterable[str]) -> str | None:
+    """The name under which a file of the job's folder is an artifact; None when it is none.
+
+    Files of `out` keep their path below it, files of `work` that a glob names keep theirs.
+
+    Args:
+        path: relative to the job's folder.
+        outputs: globs relative to `work`; `**` crosses folders, and a glob that names a folder takes all in it.
+    """
+    top, _, rest = path.partition("/")
+    if top == OUT and rest:
+        return rest
+    if top == WORKDIR and rest and any(_glob(pattern).fullmatch(rest) for pattern in outputs):
+        return rest
+    return None
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    text = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
+        text += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+    return re.compile(text + "(?:/.*)?", re.DOTALL)
+
+
+async def collect_artifacts(handle: Handle, blobs: BlobStore, outputs: Iterable[str], bytes_max: int) -> Collection:
+    """Copy every artifact into the store.
+
+    Args:
+        handle: the job, ended.
+        blobs: where to.
+        outputs: the manifest's globs.
+        bytes_max: of all artifacts together; what is over it is left behind, with a warning.
+    """
+    found = Collection()
+    patterns = list(outputs)
+    names: dict[str, OutputFile] = {}
+    for file in await _listing(handle, found):
+        name = wanted_path(file.path, patterns)
+        if name is not None and (name not in names or file.path.startswith(OUT + "/")):
+            names[name] = file
+    if len(names) > FILES_MAX:
+        found.warn(f"{len(names)} artifacts, only the first {FILES_MAX} are kept")
+    left = bytes_max
+    for name in sorted(names)[:FILES_MAX]:
+        entry = await _take(handle, blobs, names[name], name, left, found)
+        if entry is not None:
+            left -= entry["bytes"]
+            found.files.append(entry)
+    return found
+
+
+async def _listing(handle: Handle, found: Collection) -> list[OutputFile]:
+    try:
+        return await handle.list_outputs()
+    except (TooLarge, NotFound) as error:
+        found.warn(error.fact)
+        return []
+
+
+async def _take(
+    handle: Handle, blobs: BlobStore, file: OutputFile, name: str, left: int, found: Collection
+) -> dict[str, Any] | None:
+    try:
+        safe_relative(name)
+        reader = await handle.open_output(file.path)
+    except TenantError as error:
+        found.warn(f"{file.path[:100]!r}: {error.fact}")
+        return None
+    with reader:
+        executable = bool(_stat(reader)[3] & 0o100)
+        try:
+            digest, size = await anyio.to_thread.run_sync(blobs.add_stream, reader, left)
+        except MingaError as error:
+            found.warn(f"{file.path[:100]!r}: {error.fact}")
+            return None
+    return {"path": name, "bytes": size, "blake3": digest, "executable": executable}
+
+
+# -------------------------------------------------------------------------------------------------------- checkpoints
+
+
+class CheckpointWatch:
+    """Sees when a complete checkpoint stands in the job's checkpoint folder, and copies it whole or not at all.
+
+    Complete is what an atomic rename has put there: names that begin with a dot or end in .tmp, .part or .partial are
+    still being written.
+    """
+
+    def __init__(self, handle: Handle, blobs: BlobStore, bytes_max: int) -> None:
+        """Watch the checkpoints of `handle`; one of more than `bytes_max` bytes is refused."""
+        self._handle = handle
+        self._blobs = blobs
+        self._bytes_max = bytes_max
+        self._last: tuple[Any, ...] = ()
+        self._known: list[tuple[str, str]] = []
+
+    def seen(self, files: list[dict[str, Any]]) -> None:
+        """Take `files` (a checkpoint of before a restart) as known, so that it is not told twice."""
+        self._known = [(item["path"], item["blake3"]) for item in files]
+
+    async def take(self) -> list[dict[str, Any]] | None:
+        """The files of a new complete checkpoint; None when there is nothing new, or it changed while it was copied.
+
+        Raises:
+            BadArtifact: it is larger than allowed, or a file of it cannot be read.
+        """
+        before = await self._signature()
+        if not before or before == self._last:
+            return None
+        copied = Collection()
+        files, left = [], self._bytes_max
+        for path, *_ in before:
+            entry = await _take(self._handle, self._blobs, OutputFile(path, 0), _below(path), left, copied)
+            if entry is None:
+                break
+            left -= entry["bytes"]
+            files.append(entry)
+        if await self._signature() != before:
+            return None
+        self._last = before
+        if copied.warnings:
+            raise BadArtifact(f"a checkpoint was not kept: {copied.warnings[0]}", "write smaller checkpoints")
+        known, self._known = self._known, [(item["path"], item["blake3"]) for item in files]
+        return files if known != self._known else None
+
+    async def _signature(self) -> tuple[Any, ...]:
+        found = []
+        for file in await _listing(self._handle, Collection()):
+            if _is_finished(file.path):
+                try:
+                    with await self._handle.open_output(file.path) as reader:
+                        found.append((file.path, *_stat(reader)))
+                except TenantError:
+                    continue
+        return tuple(found[:FILES_MAX])
+
+
+def _stat(reader: BinaryIO) -> tuple[int, int, int, int]:
+    """Inode, size, time of change in ns, mode; of a file that is only in memory, its size."""
+    try:
+        info = os.fstat(reader.fileno())
+    except OSError:
+        return 0, reader.seek(0, os.SEEK_END) + reader.seek(0), 0, 0
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
+
+
+def _below(path: str) -> str:
+    return path.partition("/")[2]
+
+
+def _is_finished(path: str) -> bool:
+    top, _, rest = path.partition("/")
+    return (
+        top == CHECKPOINT
+        and bool(rest)
+        and not any(part.startswith(".") or part.endswith(_UNFINISHED) for part in rest.split("/"))
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- progress
+
+
+class ProgressTail:
+    """Reads the lines that a job appends to its progress file, newest last; bounded however much it writes."""
+
+    def __init__(self, handle: Handle) -> None:
+        """Tail the progress file of `handle` from its beginning."""
+        self._handle = handle
+        self._offset = 0
+
+    async def latest(self) -> dict[str, Any] | None:
+        """The newest complete line since the last call, made safe to store; None when there is none."""
+        try:
+            reader = await self._handle.open_output(PROGRESS)
+        except TenantError:
+            return None
+        with reader:
+            data = await anyio.to_thread.run_sync(self._read, reader)
+        for line in reversed(data.split(b"\n")):
+            if (found := parse_progress(line)) is not None:
+                return found
+        return None
+
+    def _read(self, reader: BinaryIO) -> bytes:
+        size = _stat(reader)[1]
+        start = max(min(self._offset, size), size - _PROGRESS_READ)
+        reader.seek(start)
+        data = reader.read(_PROGRESS_READ)
+        end = data.rfind(b"\n") + 1
+        self._offset = start + end
+        return data[:end]
+
+
+def parse_progress(line: bytes) -> dict[str, Any] | None:
+    """A progress line as JSON values fit for a journal: numbers that are not whole become text; None if it is none."""
+    if not line.strip() or len(line) > 4096:
+        return None
+    try:
+        value = json.loads(line, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    kept: dict[str, Any] = {}
+    for key, item in list(value.items())[:_PROGRESS_FIELDS]:
+        if not key.isidentifier() or len(key) > 32:
+            continue
+        if isinstance(item, bool) or (isinstance(item, int) and abs(item) <= SAFE_INTEGER):
+            kept[key] = item
+        elif isinstance(item, str):
+            kept[key] = item[:200].encode(errors="replace").decode()
+    return kept or None

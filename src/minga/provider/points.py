@@ -1,0 +1,36 @@
+"""The provider's fault points: every line after which a kill -9 must lose nothing. See `minga.core.faults`."""
+
+from __future__ import annotations
+
+from minga.core.faults import declare, reach
+from minga.provider.events import EVENTS
+
+JOURNALED = {
+    f"provider.journal.{name}": f"{name} is on disk, nothing was done about it and nobody was told" for name in EVENTS
+}
+
+POINTS = JOURNALED | {
+    "provider.register.sent": "the registration is mined",
+    "provider.offer.kept": "an offer is signed and on disk, nobody has seen it",
+    "provider.offer.posted": "a board has an offer",
+    "provider.blob.written": "a piece of an input is on disk, the tenant was not told",
+    "provider.blob.finished": "an input is complete, the journal does not say so",
+    "provider.prepare.unpacked": "an input is unpacked, more may follow",
+    "provider.launch.prepared": "all inputs are unpacked, nothing was started",
+    "provider.launch.started": "the sandbox runs, the journal does not say so",
+    "provider.launch.adopted": "a sandbox of before a restart was found again",
+    "provider.freeze.frozen": "the job stands still",
+    "provider.thaw.thawed": "the job goes on",
+    "provider.stop.sent": "the job was told to end",
+    "provider.exit.seen": "the job is gone, the journal does not say so",
+    "provider.checkpoint.copied": "a checkpoint is in the blob store, the journal does not say so",
+    "provider.collect.copied": "all artifacts are in the blob store, the journal does not say so",
+    "provider.collect.removed": "the sandbox is removed",
+    "provider.voucher.checked": "a voucher is good, and not stored",
+    "provider.close.sent": "the close is mined, the journal does not say so",
+    "provider.forget.removed": "the files of a closed lease are gone, the journal does not say so",
+}
+
+declare(POINTS)
+
+__all__ = ["JOURNALED", "POINTS", "reach"]
