@@ -14,8 +14,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
 CODE := src tests benches contracts examples setup .ci
 
-.PHONY: help system setup jobs-env data test check lint types layers shape artifacts demo
-.PHONY: campaign campaign-sample bench bench-smoke lock clean
+.PHONY: help peers system setup jobs-env data test check lint types layers shape artifacts demo
+.PHONY: campaign campaign-sample bench bench-smoke docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,15 +71,24 @@ campaign: setup ## a million random calls against the contracts
 campaign-sample: setup
 	@$(BIN)/python tests/contracts/campaign.py --calls 50000 --jobs 2 --out "$$(mktemp -d)/campaign.json"
 
-bench: setup jobs-env ## every benchmark; results go to benches/results
+# Ray, to compare with, in an environment of its own.
+peers: setup
+	@test -e .venv-peers/.installed || { "$$(setup/python.sh)" -m venv --clear .venv-peers; \
+	  .venv-peers/bin/python -m pip --quiet install --require-hashes --no-deps -r requirements/peers.txt; \
+	  touch .venv-peers/.installed; }
+
+bench: setup jobs-env peers ## every benchmark; results go to benches/results
 	@for bench in benches/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
 
 bench-smoke: setup
 	@for bench in voucher sandbox; do $(BIN)/python "benches/bench_$$bench.py"; done
 
+docs: setup ## write into the documents what the program knows about itself
+	@$(BIN)/python setup/reference.py
+
 lock: $(INSTALLED) ## resolve every dependency anew and write the lock files
 	@$(BIN)/python setup/lock.py
 
 clean: ## remove what the set-up and the checks made in this folder
-	@rm -rf $(VENV) build dist src/*.egg-info demo-report.json
+	@rm -rf $(VENV) .venv-peers build dist src/*.egg-info demo-report.json
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

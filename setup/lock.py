@@ -5,6 +5,7 @@
 | requirements/base.txt         | `project.dependencies` with extras fast, keyring  | the checkout's environment  |
 | requirements/contracts.txt    | group `contracts`                                 | the checkout's environment  |
 | requirements/dev.txt          | group `dev`                                       | the checkout's environment  |
+| requirements/peers.txt        | group `peers`                                     | an environment for benches  |
 | src/minga/runtimes/ai.txt     | group `jobs`; it ships in the wheel               | the jobs' environment       |
 
 The first three are installed together, so they are resolved together first. PyTorch is in no lock: each platform has
@@ -35,14 +36,14 @@ def compile_lock(output: Path, *inputs: str, hashes: bool = True) -> None:
 
 
 def main() -> None:
-    """Write all four locks."""
+    """Write all five locks."""
     groups: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     requirements = ROOT / "requirements"
     requirements.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         tempfile.tempdir = scratch
         sources: dict[str, str] = {}
-        for group in ("contracts", "dev", "jobs"):
+        for group in ("contracts", "dev", "jobs", "peers"):
             source = Path(scratch) / f"{group}.in"
             source.write_text("\n".join(groups[group]) + "\n")
             sources[group] = str(source)
@@ -52,6 +53,7 @@ def main() -> None:
         compile_lock(requirements / "base.txt", *EXTRAS, pins, "pyproject.toml")
         compile_lock(requirements / "contracts.txt", pins, sources["contracts"])
         compile_lock(requirements / "dev.txt", pins, sources["dev"])
+        compile_lock(requirements / "peers.txt", sources["peers"])
         compile_lock(ROOT / "src/minga/runtimes/ai.txt", sources["jobs"])
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ MARK = re.compile(r"(<!-- part: ([a-z-]+) \(made by `make docs`\) -->\n).*?(<!--
 HELP_COLUMNS = 100
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table; cells are escaped."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -85,13 +85,16 @@ def cli() -> str:
 
 def errors() -> str:
     """Every error class that a user can meet, but for the contracts' own."""
-    import minga.core.errors as known
+    import minga.client.functions
+    import minga.core.errors
 
     rows = []
-    for item in vars(known).values():
-        if inspect.isclass(item) and issubclass(item, known.MingaError) and "code" in vars(item):
-            numbers = (str(item.exit_code), str(item.http_status))
-            rows.append((f"`{item.code}`", item.blame, *numbers, first_paragraph(item.__doc__)))
+    for module in (minga.core.errors, minga.client.functions):
+        for item in vars(module).values():
+            is_own = inspect.isclass(item) and item.__module__ == module.__name__
+            if is_own and issubclass(item, minga.core.errors.MingaError) and "code" in vars(item):
+                numbers = (str(item.exit_code), str(item.http_status))
+                rows.append((f"`{item.code}`", item.blame, *numbers, first_paragraph(item.__doc__)))
     return table(("code", "blame", "exit code", "HTTP", "meaning"), rows)
 
 
@@ -187,31 +190,39 @@ def types() -> str:
 
 
 def returned_types() -> dict[str, Any]:
-    """Dataclasses of ours that annotations of public names mention, and theirs in turn."""
+    """Classes of ours that the annotations of public names mention, and theirs in turn; but for wire models."""
     import minga
+    from minga.core.spec import Model
 
     found: dict[str, Any] = {}
     waiting = [getattr(minga, name) for name in minga.__all__ if name != "__version__"]
     seen = set(map(id, waiting))
     while waiting:
-        item = waiting.pop()
-        for name in re.findall(r"[A-Z][A-Za-z]+", " ".join(annotations_of(item))):
-            other = getattr(sys.modules[item.__module__], name, None)
-            if other is not None and id(other) not in seen and is_dataclass(other) and inspect.isclass(other):
+        for module, note in annotations_of(waiting.pop()):
+            for name in re.findall(r"[A-Z][A-Za-z]+", note):
+                other = getattr(sys.modules[module], name, None)
+                if not inspect.isclass(other) or id(other) in seen or name in minga.__all__:
+                    continue
                 seen.add(id(other))
-                found[name] = other
-                waiting.append(other)
+                if other.__module__.startswith("minga.") and not issubclass(other, Model):
+                    found[name] = other
+                    waiting.append(other)
     return found
 
 
-def annotations_of(item: Any) -> Iterator[str]:
-    """Every annotation in a class's public face, or in a function."""
-    members = [value for _, value in public_members(item)] if inspect.isclass(item) else [item]
-    for value in members:
-        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        yield from (str(note) for note in getattr(value, "__annotations__", {}).values())
+def annotations_of(item: Any) -> Iterator[tuple[str, str]]:
+    """Every annotation in a class's public face, or in a function, with the module that it counts in."""
+    for _, value in public_members(item) if inspect.isclass(item) else [("", item)]:
+        value = plain(value)
+        for note in getattr(value, "__annotations__", {}).values():
+            yield value.__module__, str(note)
     if is_dataclass(item):
-        yield from (str(field.type) for field in fields(item))
+        yield from ((item.__module__, str(field.type)) for field in fields(item))
+
+
+def plain(value: Any) -> Any:
+    """The function behind a method of any kind, or a property."""
+    return value.fget if isinstance(value, property) else getattr(value, "__func__", value)
 
 
 def describe(name: str, item: Any) -> str:
@@ -226,12 +237,22 @@ def describe(name: str, item: Any) -> str:
     else:
         text = f"## {name}\n\n{prose(item.__doc__)}"
     for member, value in public_members(item):
-        if isinstance(value, property):
-            text += f"\n### {name}.{member}\n\n{prose(value.fget.__doc__)}"
-        else:
-            call = signature(member, getattr(value, "__func__", value))
-            text += f"\n### {name}.{member}\n\n```python\n{call}\n```\n\n{prose(value.__doc__)}"
+        text += f"\n### {name}.{member}\n\n"
+        if not isinstance(value, property):
+            text += f"```python\n{signature(member, plain(value))}\n```\n\n"
+        text += prose(words_of(plain(value)))
     return text
+
+
+def words_of(function: Any) -> str:
+    """A docstring; of one that says "See `Class.method`", that one's, with what follows."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    found = re.match(r"See `(\w+)\.(\w+)`[.;]?\s*", text)
+    other = getattr(sys.modules[function.__module__], found[1], None) if found else None
+    if found is None or other is None:
+        return text
+    rest = text[found.end() :]
+    return inspect.cleandoc(getattr(other, found[2]).__doc__) + (f"\n\nHere it {rest}" if rest else "")
 
 
 def public_members(item: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -258,7 +279,8 @@ def signature(name: str, item: Callable[..., Any]) -> str:
             bare = True
             words.append("*")
         bare = bare or value.kind is value.VAR_POSITIONAL
-        text = {value.VAR_POSITIONAL: "*", value.VAR_KEYWORD: "**"}.get(value.kind, "") + value.name
+        stars = ("*" if value.kind is value.VAR_POSITIONAL else "**") if "VAR" in value.kind.name else ""
+        text = stars + value.name
         text += "" if value.annotation is value.empty else f": {value.annotation}"
         words.append(text if value.default is value.empty else f"{text} = {value.default!r}")
     back = "" if found.return_annotation is found.empty else f" -> {found.return_annotation}"
@@ -268,7 +290,8 @@ def signature(name: str, item: Callable[..., Any]) -> str:
 def default(field: Any) -> str:
     """A dataclass field's default."""
     if field.default is not MISSING:
-        return f"`{field.default!r}`"
+        made = type(field.default)
+        return f"`{made.__name__}()`" if is_dataclass(made) else f"`{field.default!r}`"
     return "" if field.default_factory is MISSING else "empty"
 
 
@@ -290,23 +313,37 @@ def prose(text: str | None) -> str:
 
 _FUNCTION = re.compile(r'@external\n(@view\n)?def (\w+)\((.*?)\)(?: -> (.+?))?:\n    """\n(.*?)    """', re.DOTALL)
 _EVENT = re.compile(r"^event (\w+):(.*)\n((?:    .+\n)+)", re.MULTILINE)
+_STRUCT = re.compile(r"^struct (\w+):(.*)\n((?:    .+\n)+)", re.MULTILINE)
 
 
 def interface(name: str) -> str:
-    """The functions and events of one contract, from its interface."""
+    """The views, functions and events of one contract, from its interface."""
     source = (ROOT / "contracts" / "interfaces" / f"I{name}.vyi").read_text(encoding="utf-8")
-    parts = []
-    for view, function, takes, gives, doc in _FUNCTION.findall(source):
-        takes = ", ".join(takes.replace("\n", " ").split()).replace(",,", ",").rstrip(", ").replace(":,", ":")
-        call = f"{function}({takes})" + (f" -> {gives}" if gives else "") + ("  # view" if view else "")
-        parts.append(f"### {function}\n\n```text\n{call}\n```\n\n{natspec(doc)}\n")
-    rows = []
-    for event, note, body in _EVENT.findall(source):
-        body = re.sub(r"\s*#.*", "", body)
-        takes = ", ".join(line.strip().replace("indexed(", "*").replace(")", "*") for line in body.splitlines())
-        rows.append((f"`{event}`", takes, note.strip(" #")))
-    events = "\n### Events\n\nIndexed fields are in italics.\n\n" + table(("event", "fields", "note"), rows)
-    return "\n".join(parts) + events
+    views, parts = [], []
+    for is_view, function, takes, gives, doc in _FUNCTION.findall(source):
+        words = " ".join(takes.split()).removesuffix(",")
+        call = f"{function}({words})" + (f" -> {gives}" if gives else "")
+        if is_view:
+            views.append((f"`{call}`", natspec(doc).replace("- gives ", "")))
+        else:
+            parts.append(f"### {function}\n\n```text\n{call}\n```\n\n{natspec(doc)}")
+    events = [(f"`{event}`", members(body), note.strip(" #")) for event, note, body in _EVENT.findall(source)]
+    structs = [(f"`{struct}`", members(body), note.strip(" #")) for struct, note, body in _STRUCT.findall(source)]
+    text = table(("view", "gives"), views) + "\n" + "\n".join(parts)
+    text += f"\n### Events of {name}\n\n" + table(("event", "fields", "note"), events)
+    if structs:
+        text += f"\n### Structs of {name}\n\n" + table(("struct", "fields", "note"), structs)
+    return text
+
+
+def members(body: str) -> str:
+    """The fields of an event or struct on one line; what their comments say in brackets."""
+    found = []
+    for line in body.splitlines():
+        field, _, note = line.strip().partition("#")
+        field = re.sub(r"indexed\((.*)\)", r"\1 indexed", field.strip())
+        found.append(f"`{field}`" + (f" ({note.strip()})" if note else ""))
+    return ", ".join(found)
 
 
 def natspec(doc: str) -> str:
@@ -359,23 +396,17 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
-def fill(page: str, made: dict[str, str]) -> str:
-    """A page with its parts made anew; `made` remembers parts."""
-
-    def part(found: re.Match[str]) -> str:
-        text = made.setdefault(found[2], PARTS[found[2]]())
-        return f"{found[1]}\n{text}\n{found[3]}"
-
-    return MARK.sub(part, page)
+def fill(page: str) -> str:
+    """A page with its parts made anew."""
+    return MARK.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", page)
 
 
 def stale(write: bool = False) -> list[Path]:
     """The pages that differ from what would be written; written if so asked."""
-    made: dict[str, str] = {}
     found = []
     for path in sorted(DOCS.rglob("*.md")):
         old = path.read_text(encoding="utf-8")
-        new = fill(old, made)
+        new = fill(old)
         if new != old:
             found.append(path)
             if write:
