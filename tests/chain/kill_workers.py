@@ -13,9 +13,9 @@ from rpc_nodes import FastClock
 from fixtures import SeededDice, SystemClock
 from minga.chain.chain import ChainSpec
 from minga.chain.contracts import Registry, Token
+from minga.chain.fees import Fees
 from minga.chain.local import start_local
 from minga.chain.node import open_chain
-from minga.chain.sender import Fees
 from minga.core.crypto import PrivateKey, new_key
 from minga.core.faults import install
 

@@ -18,10 +18,11 @@ from fixtures import SystemClock, eventually
 from minga.chain.chain import Call
 from minga.chain.contracts import Registry, Token, transfer_wei
 from minga.chain.errors import AlreadyRegistered
+from minga.chain.fees import GWEI, Fees
 from minga.chain.journal import SqliteTransactions
 from minga.chain.local import LocalChain
 from minga.chain.rpc import Rpc
-from minga.chain.sender import FOREIGN_LOOKS, GWEI, Fees, Sender
+from minga.chain.sender import FOREIGN_LOOKS, Sender
 from minga.chain.transactions import Transaction, parse_transaction, sign_transaction
 from minga.core.crypto import Address, PrivateKey, new_key, to_hex
 from minga.core.errors import BadAnswer, FeeTooHigh, RpcUnavailable, TransactionFailed

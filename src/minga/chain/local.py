@@ -26,11 +26,12 @@ from minga.chain.anvil import find_anvil
 from minga.chain.blocks import MinedTransaction, quantity
 from minga.chain.chain import Call, ChainSpec, Deployment
 from minga.chain.contracts import Token, deploy, transfer_wei
+from minga.chain.fees import Fees
 from minga.chain.journal import SqliteTransactions
 from minga.chain.keys import KeyStore
 from minga.chain.process import CHAIN_ID, HOST, Mark, Running
 from minga.chain.rpc import Rpc
-from minga.chain.sender import Fees, Sender
+from minga.chain.sender import Sender
 from minga.core.crypto import Address, PrivateKey
 from minga.core.effects import Clock, Dice
 from minga.core.errors import Conflict, InternalError, MingaError, NetworkError, RpcUnavailable

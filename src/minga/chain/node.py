@@ -17,9 +17,10 @@ from minga.chain.contract_events import decode_event
 from minga.chain.errors import translate
 from minga.chain.events import EventReader
 from minga.chain.eventstore import EventStore
+from minga.chain.fees import Fees
 from minga.chain.journal import SqliteTransactions
 from minga.chain.rpc import Reverted, Rpc
-from minga.chain.sender import Fees, Sender
+from minga.chain.sender import Sender
 from minga.chain.view import View
 from minga.core.crypto import Address, PrivateKey, to_hex
 from minga.core.effects import Clock

@@ -14,7 +14,7 @@ it builds on may have been dropped with it), or has been held back for `stuck_se
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import anyio
@@ -22,6 +22,7 @@ import anyio
 from minga.chain.blocks import MinedTransaction, parse_receipt, quantity
 from minga.chain.chain import Call
 from minga.chain.errors import translate
+from minga.chain.fees import Fees
 from minga.chain.journal import Entry, Transactions
 from minga.chain.rpc import Reverted, Rpc, RpcError
 from minga.chain.transactions import Transaction, parse_transaction, sign_transaction
@@ -42,7 +43,6 @@ declare(
     }
 )
 
-GWEI = 10**9
 POLL_SECONDS = (0.005, 1.0)
 REBROADCAST_SECONDS = 2.0
 FOREIGN_LOOKS = 40
@@ -53,21 +53,6 @@ _HARMLESS = ("alreadyknown", "alreadyimported", "knowntransaction", "noncetoolow
 
 Standing = Literal["deep", "shallow", "absent", "foreign"]
 """At depth; mined, not deep enough; not mined; not mined and its nonce used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fees:
-    """The fee policy. Fees in wei per gas; `gas_margin` and `bump` are percent on top, `stuck_seconds` until a bump.
-
-    `patience_seconds`: how long RPC failures are ridden out while waiting for a transaction.
-    """
-
-    max_fee_cap: int = 500 * GWEI
-    priority_fee_cap: int = 50 * GWEI
-    gas_margin: int = 25
-    bump: int = 25
-    stuck_seconds: float = 30.0
-    patience_seconds: float = 60.0
 
 
 class Sender:
@@ -140,7 +125,7 @@ class Sender:
             if "insufficientfunds" in _squeezed(error.fact) or "outoffunds" in _squeezed(error.fact):
                 raise InsufficientFunds(f"{sender} cannot pay for {call.name}", "send it native coin") from error
             raise
-        priority_fee, max_fee = self._fee(*fees)
+        priority_fee, max_fee = self._fees.of(*fees)
         gas_limit = quantity(gas) * (100 + self._fees.gas_margin) // 100
         if quantity(balance) < call.value + gas_limit * max_fee:
             raise InsufficientFunds(
@@ -151,23 +136,9 @@ class Sender:
         to = call.to or None
         return Transaction(self._rpc.chain_id, nonce, priority_fee, max_fee, gas_limit, to, call.value, call.data)
 
-    def _fee(self, block: Any, priority: Any) -> tuple[int, int]:
-        """Priority and max fee: the base fee may double before the transaction waits."""
-        try:
-            base = quantity(block["baseFeePerGas"])
-        except (KeyError, TypeError) as error:
-            raise BadAnswer("blocks have no base fee", "this chain has no EIP-1559; use one that has") from error
-        priority_fee = min(quantity(priority), self._fees.priority_fee_cap)
-        if base + priority_fee > self._fees.max_fee_cap:
-            raise FeeTooHigh(
-                f"gas costs {(base + priority_fee) // GWEI} gwei, the cap is {self._fees.max_fee_cap // GWEI}",
-                "wait, or raise the cap",
-            )
-        return priority_fee, min(2 * base + priority_fee, self._fees.max_fee_cap)
-
     async def fee_now(self) -> int:
         """Wei per gas that a transaction would offer now at most."""
-        return self._fee(*await self._rpc.batch(_FEE_REQUESTS))[1]
+        return self._fees.of(*await self._rpc.batch(_FEE_REQUESTS))[1]
 
     async def _broadcast(self, raw: bytes) -> None:
         try:
@@ -268,7 +239,7 @@ class Sender:
         old = parse_transaction(entry.raws[-1])
         factor = 100 + self._fees.bump
         try:
-            priority_fee, max_fee = self._fee(*await self._rpc.batch(_FEE_REQUESTS))
+            priority_fee, max_fee = self._fees.of(*await self._rpc.batch(_FEE_REQUESTS))
         except FeeTooHigh:
             priority_fee, max_fee = 0, self._fees.max_fee_cap
         priority_fee = max(priority_fee, -(-old.priority_fee * factor // 100))

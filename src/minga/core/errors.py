@@ -148,13 +148,6 @@ class BudgetTooSmall(TenantError):
     code = "budget-too-small"
 
 
-class BudgetExhausted(TenantError):
-    """The job's budget is spent; what was done is kept."""
-
-    code = "budget-exhausted"
-    exit_code = 3
-
-
 class InsufficientFunds(TenantError):
     """The wallet holds less than is needed."""
 
@@ -180,13 +173,6 @@ class JobFailed(TenantError):
 
     code = "job-failed"
     exit_code = 1
-
-
-class DeadlinePassed(TenantError):
-    """The job's deadline came before its end."""
-
-    code = "deadline-passed"
-    exit_code = 3
 
 
 class KeyLocked(TenantError):

@@ -2,10 +2,8 @@
 
 What it is: every call of the contract as a method that changes state, or raises `ContractError` with the contract's own
 revert string and changes nothing. Tests drive it in lockstep with the compiled contract. What it does not know: gas,
-events, storage layout, blocks; the caller gives the sender and the chain time.
-
-Rule, in every method, as in the contract: check, accrue, effects, interaction. A payout never raises: what the token
-refuses is booked as owed.
+events, storage layout, blocks; the caller gives the sender and the chain time. Rule, in every method, as in the
+contract: check, accrue, effects, interaction. A payout never raises: what the token refuses is booked as owed.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
+from minga.core.effects import Clock
 from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, NotFound, TooLarge, UnsafePath
 from minga.runtimes.runtime import (
     LOG_CHUNK_BYTES,
@@ -27,18 +28,6 @@ from minga.runtimes.runtime import (
     Task,
     Usage,
 )
-
-
-class Clock(Protocol):
-    """The world's time, in seconds."""
-
-    def monotonic(self) -> float:
-        """Seconds since some start; never goes back."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Return when `seconds` have passed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

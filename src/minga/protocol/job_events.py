@@ -1,0 +1,466 @@
+"""What can happen to a job, and what its runner must do: the vocabulary of `minga.protocol.job`.
+
+Both are frozen values with a JSON form (`encode`, `decode`), so that a journal of events is a journal of the job.
+Amounts travel as text in that form, since they may exceed 2**53. `attempt` is the number of a lease of the job, from
+0; an event of an attempt that is over changes nothing.
+
+Does not know: what the events mean. Rule: a name or a field, once released, keeps its meaning, because journals live
+longer than programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from minga.core.errors import InternalError
+from minga.core.units import Amount
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job was ordered to be. `budget` and `per_hour` are token units, times seconds, `deadline` Unix seconds.
+
+    `failures_max`: how often the job's own failure is tried again; `attempts_max`: leases at most; `wait_s`: how long
+    to wait for a matching offer; `grace_s`: what a stopped job gets to checkpoint.
+    """
+
+    job: str
+    budget: Amount
+    per_hour: Amount | None = None
+    deadline: int | None = None
+    failures_max: int = 0
+    attempts_max: int = 32
+    wait_s: int = 600
+    grace_s: int = 30
+    close_wait_s: int = 20
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What an offer says that money depends on; prices per unit-hour in token units, times in seconds."""
+
+    provider: str
+    machine: str
+    offer: str
+    price_per_hour: Amount
+    units: int
+    quantum: int
+    deposit_min: Amount
+    seconds_min: int
+    seconds_max: int
+    close_window: int
+    prepaid_quanta: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------------ events
+
+
+class Event:
+    """Base of everything that can happen to a job."""
+
+
+@dataclass(frozen=True)
+class Funded(Event):
+    """The job wallet holds the budget."""
+
+    transaction: str = ""
+
+
+@dataclass(frozen=True)
+class FundingFailed(Event):
+    """The wallet could not pay the budget; nothing was moved."""
+
+    code: str
+    fact: str
+
+
+@dataclass(frozen=True)
+class Found(Event):
+    """An offer to take: the money's part as `deal`, all of it as `bundle` (the signed offer's JSON)."""
+
+    deal: Deal
+    bundle: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NotFound(Event):
+    """No offer can be taken now; `final` when waiting cannot help."""
+
+    code: str
+    fact: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Opened(Event):
+    """The lease is on the chain. `seconds` is its length."""
+
+    attempt: int
+    lease: str
+    channel: str
+    seconds: int
+    opened_at: int
+    transaction: str = ""
+
+
+@dataclass(frozen=True)
+class OpenFailed(Event):
+    """The lease was refused and is not on the chain; with `exclude_s` its machine is avoided so long."""
+
+    attempt: int
+    code: str
+    fact: str
+    exclude_s: int = 60
+
+
+@dataclass(frozen=True)
+class Sent(Event):
+    """The provider has the manifest and all inputs."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The provider was asked to start, and agreed."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class PhaseSeen(Event):
+    """The provider's own phase of the lease, event `number` of the lease."""
+
+    attempt: int
+    number: int
+    phase: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Metered(Event):
+    """The provider says `working_s`; by our own clock the job cannot have worked longer than `elapsed_s`."""
+
+    attempt: int
+    number: int
+    working_s: int
+    elapsed_s: int
+
+
+@dataclass(frozen=True)
+class Paid(Event):
+    """The provider acknowledged a voucher: it is on its disk."""
+
+    attempt: int
+    cumulative: Amount
+
+
+@dataclass(frozen=True)
+class ToppedUp(Event):
+    """The deposit is now `deposit`."""
+
+    attempt: int
+    deposit: Amount
+
+
+@dataclass(frozen=True)
+class TopUpFailed(Event):
+    """The deposit stays as it is; no other top-up of this lease is tried."""
+
+    attempt: int
+    code: str
+    fact: str
+
+
+@dataclass(frozen=True)
+class CheckpointSeen(Event):
+    """The provider announced a complete checkpoint, as event `number`; it is not here yet."""
+
+    attempt: int
+    number: int
+
+
+@dataclass(frozen=True)
+class CheckpointKept(Event):
+    """A checkpoint is complete on our disk; `number` is that of its event, `count` its own, `step` the job's."""
+
+    attempt: int
+    number: int
+    count: int
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Exited(Event):
+    """The job's process ended; `exit_code` None when the machine, not the job, is to blame."""
+
+    attempt: int
+    number: int
+    exit_code: int | None
+    reason: str
+    working_s: int
+    elapsed_s: int
+
+
+@dataclass(frozen=True)
+class Gathered(Event):
+    """Everything that the attempt left is verified and on our disk."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Lost(Event):
+    """The provider failed the job: gone, refused, or returned what it had not announced."""
+
+    attempt: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CloseOverdue(Event):
+    """The provider was asked to close and did not."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class ClosingStarted(Event):
+    """Our own close is on the chain; from `finish_at` (chain time) the rest comes back."""
+
+    attempt: int
+    finish_at: int
+
+
+@dataclass(frozen=True)
+class LeaseClosed(Event):
+    """The lease ended on the chain, in whole-lease totals: deposit = paid + fee + held + refunded."""
+
+    attempt: int
+    paid: Amount
+    fee: Amount
+    held: Amount
+    refunded: Amount
+    transaction: str = ""
+
+
+@dataclass(frozen=True)
+class StopAsked(Event):
+    """The tenant wants the job to end."""
+
+    reason: str = "asked by the tenant"
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """The runner was away (killed, or its machine asleep) for `gap_s` seconds by the calendar."""
+
+    gap_s: int
+
+
+@dataclass(frozen=True)
+class Ticked(Event):
+    """A moment that an effect `Wake` asked for has come."""
+
+
+@dataclass(frozen=True)
+class Returned(Event):
+    """What the job wallet held went back to the tenant."""
+
+    tokens: Amount
+    transaction: str = ""
+
+
+# ----------------------------------------------------------------------------------------------------------- effects
+
+
+class Effect:
+    """Base of everything that a runner does for a job. Equal effects are the same deed: it is done once."""
+
+
+@dataclass(frozen=True)
+class Fund(Effect):
+    """Move the budget to the job wallet."""
+
+    amount: Amount
+
+
+@dataclass(frozen=True)
+class Find(Effect):
+    """Look for an offer that `available` token units can take, from `not_before` (Unix seconds) on."""
+
+    turn: int
+    tries: int
+    available: Amount
+    not_before: int
+
+
+@dataclass(frozen=True)
+class Open(Effect):
+    """Open a lease on the offer found."""
+
+    attempt: int
+    deposit: Amount
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Send(Effect):
+    """Log in, send the manifest and what is missing."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Start(Effect):
+    """Ask the provider to start."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Watch(Effect):
+    """Follow the lease's events and log; fetch its checkpoints; say so when the provider is gone."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Pay(Effect):
+    """Sign and send a voucher. The amount was journaled before this effect exists."""
+
+    attempt: int
+    cumulative: Amount
+
+
+@dataclass(frozen=True)
+class TopUp(Effect):
+    """Add `amount` to the deposit, making it `total`."""
+
+    attempt: int
+    amount: Amount
+    total: Amount
+
+
+@dataclass(frozen=True)
+class Stop(Effect):
+    """Ask the provider to stop the job with `grace_s` seconds to checkpoint."""
+
+    attempt: int
+    reason: str
+    grace_s: int
+
+
+@dataclass(frozen=True)
+class Gather(Effect):
+    """Fetch and verify artifacts, the last checkpoint and the rest of the log."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class AskClose(Effect):
+    """Ask the provider to close, and see it on the chain."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
+class StartClose(Effect):
+    """Begin to close by ourselves; `why` is the contract's code."""
+
+    attempt: int
+    why: int
+
+
+@dataclass(frozen=True)
+class FinishClose(Effect):
+    """From `finish_at` (chain time) on, finish the close; or see that the provider did."""
+
+    attempt: int
+    finish_at: int
+
+
+@dataclass(frozen=True)
+class Return(Effect):
+    """Send all that the job wallet holds back to the tenant."""
+
+    turn: int
+
+
+@dataclass(frozen=True)
+class Wake(Effect):
+    """Say `Ticked` at `at` (Unix seconds)."""
+
+    at: int
+
+
+# -------------------------------------------------------------------------------------------------------- JSON form
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+
+
+def encode(event: Event) -> tuple[str, dict[str, Any]]:
+    """Kind and JSON body of an event."""
+    return type(event).__name__, _plain(event)
+
+
+def decode(kind: str, body: dict[str, Any]) -> Event:
+    """The event of a journal record.
+
+    Raises:
+        InternalError: a kind or field of another version.
+    """
+    if kind not in _KINDS:
+        raise InternalError(f"the journal holds an unknown event {kind[:40]!r}", "use the version that wrote it")
+    made = _build(_KINDS[kind], body)
+    assert isinstance(made, Event)
+    return made
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """JSON body of a plan."""
+    return _plain(plan)
+
+
+def plan_from_json(body: dict[str, Any]) -> Plan:
+    """The plan of a journal record; errors as `decode`."""
+    made = _build(Plan, body)
+    assert isinstance(made, Plan)
+    return made
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for item in fields(value):
+        held = getattr(value, item.name)
+        if held is not None and "Amount" in str(item.type):
+            held = str(held)
+        elif isinstance(held, Deal):
+            held = _plain(held)
+        elif isinstance(held, tuple):
+            held = list(held)
+        plain[item.name] = held
+    return plain
+
+
+def _build(kind: type[Any], body: dict[str, Any]) -> Any:
+    known = {item.name: str(item.type) for item in fields(kind)}
+    values: dict[str, Any] = {}
+    try:
+        for name, held in body.items():
+            type_name = known[name]
+            if held is not None and "Amount" in type_name:
+                held = Amount(int(held))
+            elif type_name == "Deal":
+                held = _build(Deal, held)
+            elif isinstance(held, list):
+                held = tuple(held)
+            values[name] = held
+        return kind(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InternalError(f"a journal record {kind.__name__} cannot be read: {error}"[:200]) from None
