@@ -1,6 +1,6 @@
 """Minga: anyone's GPU does anyone's AI work, and nobody has to be trusted.
 
-The names a user imports (`minga.Client`, `minga.function`, `minga.Job`) are loaded on first use, so that
+The names a user imports (`minga.Client`, `minga.function`, `minga.JobSpec`) are loaded on first use, so that
 `import minga` stays cheap.
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Client": "minga.client.session",
+    "Client": "minga.sdk",
     "JobHandle": "minga.client.session",
-    "function": "minga.client.functions",
-    "JobSpec": "minga.core.spec",
+    "function": "minga.sdk",
+    "JobSpec": "minga.client.jobfile",
     "MingaError": "minga.core.errors",
 }
 

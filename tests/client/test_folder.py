@@ -1,0 +1,121 @@
+"""A job's folder: files from strangers land where they belong, and half-written ones are nobody's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minga.client import folder as module
+from minga.client.folder import JobFolder, beneath, distinct
+from minga.client.home import Home, Network
+from minga.core.errors import InvalidInput, MingaError, NotFound, UnsafePath
+from minga.core.spec import Checkpoint, FileEntry
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    made = JobFolder(tmp_path / "job")
+    made.create()
+    return made
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/../../x", "", ".", "a\\b", "a\0b", "x" * 2000])
+def test_a_path_that_leaves_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsafePath):
+        beneath(tmp_path, name)
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to("/tmp")
+    (tmp_path / "out" / "file").symlink_to("/etc/passwd")
+    for name in ("a/b", "file"):
+        with pytest.raises(UnsafePath):
+            beneath(tmp_path / "out", name)
+    assert beneath(tmp_path / "out", "c/d") == tmp_path / "out" / "c" / "d"
+
+
+def entry(path: str) -> FileEntry:
+    return FileEntry(path=path, bytes=0, blake3="ab" * 32)
+
+
+@pytest.mark.parametrize("paths", [["a", "a"], ["a", "a/b"], ["a/b/c", "a/b"]])
+def test_files_that_stand_in_each_others_way_are_refused(paths: list[str]) -> None:
+    with pytest.raises(UnsafePath):
+        list(distinct([entry(path) for path in paths]))
+
+
+def test_events_survive_a_half_written_line(job: JobFolder) -> None:
+    job.tell(1, "a", {"x": 1})
+    job.tell(2, "b", {})
+    with (job.path / "events.jsonl").open("a") as handle:
+        handle.write('{"number": 3, "at"')
+    events, offset = job.events()
+    assert [event.number for event in events] == [1, 2]
+    again = JobFolder(job.path)
+    again.tell(3, "c", {})
+    events, _ = job.events(offset)
+    assert [(event.number, event.kind) for event in events] == [(3, "c")]
+
+
+def test_logs_of_all_attempts_follow_each_other_and_have_a_limit(job: JobFolder, monkeypatch) -> None:
+    monkeypatch.setattr(module, "LOG_BYTES_MAX", 10)
+    assert job.log_append(0, b"first")
+    assert not job.log_append(0, b"too long")
+    assert job.log_append(2, b"third")
+    data, place = job.log_chunks((0, 0))
+    assert data == b"first"
+    data, place = job.log_chunks(place)
+    assert data == b"third"
+    assert job.log_chunks(place) == (b"", (2, 5))
+
+
+def test_two_checkpoints_are_kept_and_only_whole_ones(job: JobFolder) -> None:
+    for attempt, number in ((0, 9), (0, 10), (1, 1)):
+        scratch = job.scratch(f"c-{attempt}-{number}")
+        (scratch / "x").write_text(str(number))
+        job.keep_checkpoint(scratch, attempt, Checkpoint(number=number, files=[]))
+    kept = sorted(path.name for path in (job.path / "checkpoints").iterdir())
+    assert kept == ["0-10", "1-1"]
+
+
+def test_artifacts_replace_each_other_whole(job: JobFolder, tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        scratch = job.scratch(f"s-{text}")
+        (scratch / "x").write_text(text)
+        job.keep_artifacts(scratch, [entry("x")])
+    (artifact,) = job.artifacts()
+    assert artifact.file.read_text() == "new"
+    (pulled,) = job.pull(tmp_path / "out")
+    assert pulled.file.read_text() == "new"
+
+
+def test_private_files(job: JobFolder) -> None:
+    job.save_private("secrets.json", {"a": "b"})
+    assert (job.path / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert job.load_private("secrets.json") == {"a": "b"}
+    job.forget_secrets()
+    job.forget_secrets()
+    with pytest.raises(NotFound):
+        job.load_private("secrets.json")
+    assert job.stop_asked() is None
+    job.ask_stop("enough")
+    assert job.stop_asked() == "enough"
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "x" * 65, ".x"])
+def test_a_networks_name_is_no_path(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        Network.load(Home(tmp_path), name)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"chain": {}, "boards": []}', '{"chain": 1, "boards": 2, "x": 3}'])
+def test_a_damaged_network_file_is_a_clear_error(text: str, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.networks.mkdir()
+    (home.networks / "n.json").write_text(text)
+    with pytest.raises(MingaError):
+        Network.load(home, "n")
+    with pytest.raises(NotFound):
+        Network.load(home, "other")
