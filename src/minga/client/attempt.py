@@ -107,14 +107,17 @@ class Attempt:
         clock = self.means.clock
         until = clock.monotonic() + (HEARTBEAT_S if patience_s is None else patience_s)
         while True:
+            token = None
             try:
                 if self.api.token is None:
                     await self._log_in()
+                token = self.api.token
                 return await what()
             except Unauthorized:
-                if self.api.token is None or clock.monotonic() > until:
+                if token is None or clock.monotonic() > until:
                     raise
-                self.api.token = None
+                if self.api.token == token:  # else another request was refused, too, and has logged in since
+                    self.api.token = None
             except (ProviderUnreachable, OutOfCapacity, BadAnswer):
                 if clock.monotonic() > until:
                     raise
