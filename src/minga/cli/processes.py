@@ -153,12 +153,15 @@ class Processes:
 
 
 def announce_ready(path: Path | None, facts: Mapping[str, Any]) -> None:
-    """Tell the starter that this process is ready, with facts such as its url; nothing without a path."""
+    """Tell the starter that this process is ready, with facts such as its url; nothing without a path.
+
+    The starter may be another user (a provider runs as root), so the file is for everybody who may enter its folder.
+    """
     if path is None:
         return
     from minga.store.blobs import write_atomic
 
-    write_atomic(path, json.dumps({"pid": os.getpid(), **facts}).encode())
+    write_atomic(path, json.dumps({"pid": os.getpid(), **facts}).encode(), mode=0o644)
 
 
 def minga_argv(*words: str) -> list[str]:

@@ -122,7 +122,7 @@ def _build(environment: Path, report: Report) -> None:
     retry = "see that pip reaches its package index, then run the same command again"
     _run([*pip, "--no-deps", TORCH], report, retry)
     _run([*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(lock)], report, retry)
-    _run([*pip, TORCH], report, retry)
+    _run([*pip, "--quiet", TORCH], report, retry)
     _run([python, "-c", _PROBE], report, f"remove {environment} and run the same command again")
     with (environment / _MARKER).open("w") as marker:
         marker.write(TORCH + "\n")
