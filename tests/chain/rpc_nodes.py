@@ -24,7 +24,7 @@ class RpcFault(Exception):
 
 
 class Node:
-    """A server; `answer(method, params)` gives a result. `mode` is ok, http500, garbage, hang or nobatch."""
+    """A server; `answer(method, params)` gives a result. `mode` is ok, http500, garbage, deep, hang or nobatch."""
 
     def __init__(self, answer: Callable[[str, list[Any]], Any]) -> None:
         self.answer = answer
@@ -60,7 +60,8 @@ def serving(answer: Callable[[str, list[Any]], Any]) -> Iterator[Node]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if node.mode == "hang":
                 node.released.wait(30)
-            data = b"<html>" if node.mode == "garbage" else json.dumps(node.respond(body)).encode()
+            wrong = {"garbage": b"<html>", "deep": b"[" * 200_000}
+            data = wrong.get(node.mode) or json.dumps(node.respond(body)).encode()
             self.send_response(500 if node.mode == "http500" else 200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -25,7 +25,7 @@ async def connected(urls: Sequence[str], clock: SystemClock | None = None, timeo
         await rpc.aclose()
 
 
-@pytest.mark.parametrize("mode", ["http500", "garbage", "hang"])
+@pytest.mark.parametrize("mode", ["http500", "garbage", "deep", "hang"])
 async def test_the_next_url_serves_when_one_fails(mode: str) -> None:
     with serving(blocks(3)) as bad, serving(blocks(5)) as good:
         bad.mode = mode

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minga.client import folder as module
-from minga.client.folder import JobFolder, beneath, distinct
+from minga.client.folder import JobFolder, NoRoomHere, beneath, distinct
 from minga.client.home import Home, Network
 from minga.core.errors import InvalidInput, MingaError, NotFound, UnsafePath
 from minga.core.spec import Checkpoint, FileEntry
@@ -119,3 +119,50 @@ def test_a_damaged_network_file_is_a_clear_error(text: str, tmp_path: Path) -> N
         Network.load(home, "n")
     with pytest.raises(NotFound):
         Network.load(home, "other")
+
+
+def test_a_full_disk_drops_events_for_screens_and_keeps_the_file_readable(job: JobFolder, tmp_path: Path) -> None:
+    path = job.path / "events.jsonl"
+    job.tell(1, "first", {})
+    path.rename(tmp_path / "aside")
+    path.symlink_to("/dev/full")
+    job.tell(2, "dropped", {"text": "x" * 100_000})
+    path.unlink()
+    (tmp_path / "aside").rename(path)
+    with path.open("a") as handle:
+        handle.write('{"number": 2, "at": 2, "ki')  # what such a write leaves
+    job.tell(3, "second", {})
+    events, _ = job.events()
+    assert [(event.number, event.kind) for event in events] == [(1, "first"), (2, "second")]
+
+
+def test_a_full_disk_for_the_log_is_our_own(job: JobFolder) -> None:
+    job.log_path(0).symlink_to("/dev/full")
+    with pytest.raises(NoRoomHere):
+        job.log_append(0, b"x" * 100_000)
+
+
+def test_a_folder_that_cannot_be_made_is_our_own_trouble(job: JobFolder) -> None:
+    (job.path / "file").write_text("in the way")
+    with pytest.raises(NoRoomHere):
+        beneath(job.path / "file" / "out", "a")
+
+
+@pytest.mark.parametrize("name", ["wallet.key", "secrets.json"])
+def test_a_damaged_private_file_is_one_clear_error(name: str, job: JobFolder) -> None:
+    (job.path / name).write_text("[]")
+    with pytest.raises(MingaError, match="damaged"):
+        job.load_private(name)
+
+
+def test_a_pull_never_writes_through_what_stands_there(job: JobFolder, tmp_path: Path) -> None:
+    scratch = job.scratch("s")
+    (scratch / "x").write_text("result")
+    job.keep_artifacts(scratch, [entry("x")])
+    target = tmp_path / "out"
+    target.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (target / "x").symlink_to(tmp_path / "precious")
+    with pytest.raises(UnsafePath):
+        job.pull(target)
+    assert (tmp_path / "precious").read_text() == "mine"

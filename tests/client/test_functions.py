@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minga.client.calls import RemoteError, decode, read_results, write_call
@@ -17,7 +18,7 @@ from minga.client.folder import Artifact
 from minga.client.functions import function
 from minga.client.remote_call import encode
 from minga.core.crypto import blake3_hex
-from minga.core.errors import BadArtifact, InvalidInput
+from minga.core.errors import BadArtifact, InvalidInput, MingaError
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -67,6 +68,7 @@ def test_results_of_another_shape_are_refused(results, tmp_path: Path) -> None:
         list(read_results(artifacts_of(tmp_path, results), 1, "pickle"))
 
 
+KINDS = ["dict", "tuple", "int", "float", "bytes", "array", "what"]
 FACTOR = 7
 
 
@@ -129,3 +131,58 @@ def test_a_decorated_function_still_runs_here() -> None:
         function(result="exec")(scaled)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput):
         function(gpu="H100:0")(scaled)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["results.json", "0x1p-3", "QQ=="]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([f"${kind}" for kind in KINDS] + ["value", "error", "a"]), inner, max_size=2)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["value", "error", "pickle", "traceback"]), json_values, max_size=2)))
+def test_whatever_a_provider_answers_is_data_or_one_of_our_errors(results: list) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = artifacts_of(Path(folder), results)
+        try:
+            assert len(list(read_results(artifacts, len(results), "data"))) == len(results)
+        except MingaError:
+            assert results, "no calls, no error"
+
+
+def test_results_that_are_missing_huge_or_no_json_are_the_providers_fault(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(BadArtifact, match="no results"):
+        list(read_results([], 1, "data"))
+    for text in ("", "{", "[" * 100_000, "\ud800"):
+        (tmp_path / "results.json").write_text(text, errors="replace")
+        artifact = Artifact("results.json", 1, "", tmp_path / "results.json")
+        with pytest.raises(BadArtifact):
+            list(read_results([artifact], 1, "data"))
+    monkeypatch.setattr("minga.client.calls.RESULT_BYTES_MAX", 10)
+    with pytest.raises(BadArtifact, match="no results"):
+        list(read_results(artifacts_of(tmp_path, [{"value": "x" * 100}]), 1, "data"))
+
+
+def test_an_array_whose_file_is_another_thing_is_the_providers_fault(tmp_path: Path) -> None:
+    with pytest.raises(BadArtifact, match="not there"):
+        list(read_results(artifacts_of(tmp_path, [{"value": {"$array": "../../etc/passwd"}}]), 1, "data"))
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_deep_results_have_a_limit_where_they_are_made(depth: int, tmp_path: Path) -> None:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    if depth > 100:
+        with pytest.raises(TypeError, match="100 levels"):
+            encode(value, tmp_path)
+    else:
+        assert decode(encode(value, tmp_path), {}) == value

@@ -12,6 +12,7 @@ from minga.core.units import (
     format_duration,
     format_size,
     format_usd,
+    parse_cpus,
     parse_duration,
     parse_size,
     parse_usd,
@@ -85,3 +86,18 @@ def test_sizes_are_written_short():
         "1.5 GiB",
         "1 TiB",
     ]
+
+
+@given(st.integers(1, 9_999_999))
+def test_cores_are_exact_thousandths(milli: int) -> None:
+    text = f"{milli // 1000}.{milli % 1000:03}"
+    assert parse_cpus(text) == parse_cpus(f" {text}+ ") == milli
+    assert parse_cpus(4) == parse_cpus("4") == parse_cpus(4.0) == 4000
+
+
+@pytest.mark.parametrize(
+    "text", ["", "many", "0", "0.000", "-1", "nan", "inf", "1e3", "4++", "1.0005", "10000", True, "٤", "1.", ".5", None]
+)
+def test_what_is_no_number_of_cores_is_refused(text: object) -> None:
+    with pytest.raises(InvalidInput):
+        parse_cpus(text)  # type: ignore[arg-type]

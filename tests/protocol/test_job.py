@@ -377,6 +377,75 @@ def test_a_failed_start_closes_and_avoids_the_machine() -> None:
     assert deal_of().machine in dict(world.state.excluded)
 
 
+def test_a_stop_while_the_lease_is_being_opened_signs_nothing_and_closes() -> None:
+    world = World(plan_of())
+    world.tell(ev.Funded(), ev.Found(deal_of(prepaid_quanta=1), {}), ev.StopAsked("enough"))
+    assert world.state.phase == "opening", "the transaction may be on its way"
+    world.tell(opened(0))
+    assert world.state.phase == "closing"
+    assert not world.wants(ev.Pay)
+    assert world.state.spent == 0
+    world.tell(closed(world, 0, 0), ev.Returned(100_000))
+    assert (world.state.phase, world.state.spent) == ("stopped", 0)
+
+
+def test_a_refused_opening_avoids_the_machine_for_a_while_and_spends_nothing() -> None:
+    world = World(plan_of(attempts_max=2))
+    world.tell(ev.Funded(), ev.Found(deal_of(), {}), ev.OpenFailed(0, "lease-taken", "no unit is free", 60))
+    assert dict(world.state.excluded) == {deal_of().machine: world.now + 60}
+    assert world.one(ev.Find).available == 100_000
+    world.tell(ev.Found(deal_of(2), {}), ev.OpenFailed(1, "lease-taken", "no unit is free", 0))
+    assert deal_of(2).machine not in dict(world.state.excluded)
+    assert world.state.phase == "settling", "two attempts were allowed"
+    world.tell(ev.Returned(100_000))
+    assert world.state.phase == "failed"
+    assert "lease-taken" in world.state.reason
+
+
+def test_events_that_come_twice_count_once() -> None:
+    world = World(plan_of())
+    running(world)
+    world.tell(ev.Metered(0, 3, 3, 3), ev.CheckpointSeen(0, 4))
+    before = world.state
+    world.tell(
+        ev.Metered(0, 3, 9, 9), ev.PhaseSeen(0, 4, "failed", "x"), ev.CheckpointSeen(0, 2), ev.Exited(0, 1, 0, "", 9, 9)
+    )
+    assert world.state == before
+
+
+def test_a_top_up_of_another_total_is_not_ours() -> None:
+    world = World(plan_of(budget=200_000))
+    running(world)
+    world.tell(ev.Metered(0, 3, 32, 32))
+    wanted = world.one(ev.TopUp)
+    world.tell(ev.ToppedUp(0, wanted.total + 1))
+    assert world.one(ev.TopUp) == wanted
+    world.tell(ev.ToppedUp(0, wanted.total))
+    assert not world.wants(ev.TopUp)
+    assert world.state.available == 200_000 - wanted.total
+
+
+def test_the_machine_that_lost_the_job_is_never_taken_again_and_a_closed_lease_soon() -> None:
+    world = World(plan_of())
+    running(world)
+    world.tell(ev.Exited(0, 3, None, "the sandbox died", 2, 2))
+    assert dict(world.state.excluded)[deal_of().machine] == machine.FOREVER
+    other = World(plan_of())
+    running(other)
+    other.tell(closed(other, 0, 0))
+    assert other.state.phase == "recovering"
+    assert dict(other.state.excluded)[deal_of().machine] == other.now + machine.AGAIN_S
+
+
+def test_a_checkpoint_of_an_older_attempt_never_replaces_a_newer_one() -> None:
+    world = World(plan_of())
+    running(world)
+    world.tell(ev.CheckpointSeen(0, 3), ev.CheckpointKept(0, 3, 5, 500), ev.Lost(0, "provider-unreachable", "x"))
+    world.tell(ev.Found(deal_of(2), {}), opened(1), ev.Sent(1), ev.Started(1), ev.PhaseSeen(1, 1, "running"))
+    world.tell(ev.CheckpointSeen(1, 2), ev.CheckpointKept(1, 2, 1, 600), ev.CheckpointKept(0, 9, 9, 900))
+    assert world.state.checkpoint == (1, 1, 600)
+
+
 # ---------------------------------------------------------------------------------------------------- the whole space
 
 

@@ -1,4 +1,4 @@
-"""A provider that dies at any of its fault points comes back and ends its leases right.
+"""A provider that dies where a lease goes wrong comes back and ends it right; tests/scenarios walks every point.
 
 The death is an exception that nothing may catch, and after it the journal takes no more writes: as after a kill -9,
 only what was on disk is there. Jobs live on in their own processes. The same provider starts again in the same home.
@@ -15,12 +15,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from tenants import FastClock, Market0, Tenant, running, tar
+from tenants import FastClock, Market0, Tenant, running
 
 from fixtures import SeededDice, eventually
 from minga.chain.contracts import Market
 from minga.core import faults
-from minga.core.crypto import blake3_hex
 from minga.core.errors import MingaError
 from minga.protocol.lease import Why
 from minga.provider.events import EVENTS
@@ -169,41 +168,11 @@ class Stubborn(Tenant):
                 return dict(status)
 
 
-RUN = """
-echo '{"step": 1}' >> $MINGA_PROGRESS
-echo state > $MINGA_CHECKPOINT_DIR/.new; mv $MINGA_CHECKPOINT_DIR/.new $MINGA_CHECKPOINT_DIR/state
-i=0; while [ $i -lt 60 ]; do sleep 0.1; i=$((i + 1)); done
-echo result > $MINGA_OUTPUT_DIR/result
-"""
-
 journaled = {f"provider.journal.{name}" for name in EVENTS}
 AT_THE_END = {"provider.forget.removed", "provider.journal.Forgotten"}
 UNPAID = {"provider.journal.Overdue", "provider.stop.sent"}
 FAILING = {"provider.journal.StartFailed"}
 BY_CHAIN = {"provider.journal.ChainClosing", "provider.journal.DepositSeen"}
-BY_HAND = {"provider.journal.StopAsked", "provider.journal.Warned"}
-ELSEWHERE = {"provider.offer.posted"}
-PAID = set(POINTS) - AT_THE_END - UNPAID - FAILING - BY_CHAIN - BY_HAND - ELSEWHERE
-
-
-@pytest.mark.slow
-async def test_a_paid_job_survives_a_death_at_every_point(market: Market0, folder: Path, monkeypatch):
-    async with (
-        mortal(market, folder, monkeypatch, PAID) as provider,
-        Stubborn(market, f"http://127.0.0.1:{provider.config.port}") as tenant,
-    ):
-        await tenant.insist(tenant.open)
-        status = await tenant.drive({"/job/work": tar({"a": b"x" * 1000})}, RUN)
-        assert provider.left == set(), "points that were never reached"
-        assert (status["exit_code"], status["reason"]) == (0, "done")
-        record = await tenant.record()
-        assert record.closed is not None
-        assert record.settled == int(status["paid"]) == tenant.acknowledged
-        assert record.settled <= 1000 * status["working_s"]
-        files = (await tenant.ask("GET", "/artifacts"))["files"]
-        assert [item["blake3"] for item in files] == [blake3_hex(b"result\n")]
-        checkpoints = [event for event in tenant.told.values() if event["kind"] == "checkpoint"]
-        assert [event["data"]["files"][0]["blake3"] for event in checkpoints] == [blake3_hex(b"state\n")]
 
 
 async def test_an_unpaid_job_is_ended_whenever_the_provider_dies(market: Market0, folder: Path, monkeypatch):
@@ -229,7 +198,7 @@ async def test_a_start_that_fails_and_files_that_are_forgotten(market: Market0, 
     ):
         await tenant.insist(tenant.open)
         with anyio.move_on_after(20):
-            await tenant.drive({"/job/work": b"no tar" * 999}, RUN)
+            await tenant.drive({"/job/work": b"no tar" * 999}, "echo never")
         await eventually(lambda: not provider.left)
         assert (await tenant.record()).closed is not None
     assert not (folder / "home" / "leases" / tenant.channel[2:]).exists()
@@ -267,4 +236,3 @@ def test_every_fault_point_is_declared_and_there_are_enough():
     assert set(POINTS) <= set(faults.POINTS)
     assert journaled <= set(POINTS)
     assert len(POINTS) >= 25
-    assert len(PAID | AT_THE_END | UNPAID | FAILING | BY_CHAIN) >= len(POINTS) - 3

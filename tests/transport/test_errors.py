@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import httpx
 import pytest
@@ -92,3 +93,14 @@ def test_what_the_client_raises_becomes_a_network_error():
     assert isinstance(network_error(ValueError("x"), "http://x"), InternalError)
     own = NotFound("f", "r")
     assert network_error(own, "u") is own
+
+
+def test_a_refusal_nested_without_end_is_described_and_not_followed() -> None:
+    """Also where a library has raised Python's recursion limit."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        for body in (b"[" * 65_536, b'{"error":' * 9000, b'{"error": {"code": ' + b"[" * 60_000):
+            assert isinstance(error_of(409, body), ProviderRefused)
+    finally:
+        sys.setrecursionlimit(before)

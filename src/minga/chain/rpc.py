@@ -23,9 +23,11 @@ import anyio
 import httpx
 
 from minga.chain.blocks import Header, parse_header, quantity
+from minga.core.codec import check_nesting
 from minga.core.effects import Clock
-from minga.core.errors import BadAnswer, ContractError, MingaError, RpcUnavailable, WrongChain
+from minga.core.errors import BadAnswer, ContractError, InvalidInput, MingaError, RpcUnavailable, WrongChain
 
+NESTING_MAX = 64
 ANSWER_BYTES_MAX = 64 << 20
 BATCH_MAX = 50
 REST_SECONDS_MAX = 30.0
@@ -181,7 +183,12 @@ class Rpc:
                         raise _Unfit("the answer is too long")
         if scope.cancelled_caught:
             raise _Unfit(f"no answer in {self._timeout:g} s")
-        return json.loads(bytes(data))
+        try:
+            text = data.decode()
+            check_nesting(text, NESTING_MAX)
+            return json.loads(text)
+        except (ValueError, InvalidInput) as error:
+            raise _Unfit(f"not JSON: {error}"[:100]) from None
 
     async def head(self) -> Header:
         """The newest block that any fit url knows. A fall below what was seen is believed only if all say so."""

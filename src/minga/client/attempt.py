@@ -20,7 +20,7 @@ import anyio.abc
 
 from minga.client import points
 from minga.client.bundle import pack
-from minga.client.folder import JobFolder, beneath, distinct
+from minga.client.folder import JobFolder, NoRoomHere, beneath, distinct
 from minga.client.order import CHECKPOINT, Order, manifest_of
 from minga.client.provider_api import Connect, ProviderApi
 from minga.client.wallet import id_of, session_signer
@@ -30,10 +30,12 @@ from minga.core.eip712 import Domain
 from minga.core.errors import (
     BadAnswer,
     Conflict,
+    DiskFull,
     MingaError,
     NotFound,
     OutOfCapacity,
     ProviderUnreachable,
+    RpcUnavailable,
     StaleVoucher,
     Unauthorized,
 )
@@ -48,6 +50,7 @@ from minga.store.blobs import BlobStore
 
 HEARTBEAT_S = 15.0
 RETRY_S = 0.1
+COLLECT_S = 1800
 AWAKE_GAP_S = 20
 
 Emit = Callable[[ev.Event], Awaitable[None]]
@@ -86,6 +89,7 @@ class Attempt:
         self._base_s = lease.base_s
         self._running_since: float | None = means.clock.monotonic() if lease.elapsed_s else None
         self._login = anyio.Lock()
+        self._fetching = anyio.Lock()
         self._log_full = False
 
     async def aclose(self) -> None:
@@ -118,7 +122,7 @@ class Attempt:
                     raise
                 if self.api.token == token:  # else another request was refused, too, and has logged in since
                     self.api.token = None
-            except (ProviderUnreachable, OutOfCapacity, BadAnswer):
+            except (ProviderUnreachable, RpcUnavailable, OutOfCapacity, BadAnswer):
                 if clock.monotonic() > until:
                     raise
             except Conflict as error:
@@ -183,7 +187,10 @@ class Attempt:
         if checkpoint is None:
             return None
         source = self.means.folder.checkpoint_path(checkpoint[0], checkpoint[1])
-        packed = pack(source, self.means.blobs, ignore=False)
+        try:
+            packed = pack(source, self.means.blobs, ignore=False)
+        except DiskFull as error:
+            raise NoRoomHere(error.fact, error.remedy) from error
         return Bundle(kind="checkpoint", target=CHECKPOINT, blake3=packed.blake3, bytes=packed.bytes)
 
     async def start(self) -> ev.Event:
@@ -211,8 +218,10 @@ class Attempt:
             held = amount_of((await self.ask(self.api.status)).paid)
             if held < cumulative:
                 raise
+        if held < cumulative:
+            raise BadAnswer(f"it was sent a voucher for {cumulative} and holds {held}", "choose another provider")
         points.reach("client.pay.acknowledged")
-        return ev.Paid(self.number, Amount(min(held, cumulative)))
+        return ev.Paid(self.number, Amount(cumulative))
 
     # --------------------------------------------------------------------------------------------------- watch
 
@@ -235,6 +244,8 @@ class Attempt:
                     if event is not None:
                         after = max(after, event.number)
                         await self._take(event, tasks)
+                if clock.monotonic() - heard > HEARTBEAT_S:
+                    raise ProviderUnreachable("it answers and tells no events", "the job goes on elsewhere")
             except ProviderUnreachable:
                 before = heard
                 heard, calendar = await self._check_calendar(heard, calendar, alive=False)
@@ -296,15 +307,13 @@ class Attempt:
     async def _follow_log(self) -> None:
         while not self._log_full:
             try:
-                await self._copy_log(follow=True)
+                await self.ask(lambda: self._copy_log(follow=True))
                 return
             except (MingaError, OSError):
                 await self.means.clock.sleep(RETRY_S)
 
     async def _copy_log(self, follow: bool) -> None:
         folder = self.means.folder
-        if self.api.token is None:
-            await self.ask(self.api.status)
         async for data in self.api.logs(folder.log_offset(self.number), follow):
             if not folder.log_append(self.number, data):
                 self._log_full = True
@@ -337,8 +346,9 @@ class Attempt:
         parts = self.means.folder.scratch("parts")
         for entry in distinct(files):
             path = beneath(target, entry.path)
-            if not path.exists():
-                await self.ask(partial(self.api.download, entry, path, parts))
+            async with self._fetching:  # two checkpoints may hold the same file, whose part has one name
+                if not path.exists():
+                    await self.ask(partial(self.api.download, entry, path, parts))
             points.reach("client.gather.file")
 
     # ------------------------------------------------------------------------------------------- stop and gather
@@ -351,13 +361,18 @@ class Attempt:
     async def gather(self, after: int) -> ev.Event:
         """Fetch what the job left: artifacts, the newest checkpoint, the rest of the log."""
         newest: tuple[int, Checkpoint] | None = None
-        complete = False
+        complete, until = False, self.means.clock.monotonic() + COLLECT_S
         while not complete:
-            newest, complete = await self._until_artifacts(after, newest)
+            newest, complete = await self._until_artifacts(after, newest, until)
+            if not complete and self.means.clock.monotonic() > until:
+                raise ProviderUnreachable(f"it has not handed over the results in {COLLECT_S} s", "they are made again")
         files: list[FileEntry] = await self.ask(self.api.artifacts)
         scratch = self.means.folder.scratch(f"artifacts-{self.number}")
         await self._fetch(files, scratch)
-        await anyio.to_thread.run_sync(self.means.folder.keep_artifacts, scratch, files)
+        try:
+            await anyio.to_thread.run_sync(self.means.folder.keep_artifacts, scratch, files)
+        except DiskFull as error:
+            raise NoRoomHere(error.fact, error.remedy) from error
         if newest is not None:
             await self._fetch_checkpoint(*newest)
         await self._rest_of_log()
@@ -366,22 +381,24 @@ class Attempt:
         return ev.Gathered(self.number)
 
     async def _until_artifacts(
-        self, after: int, newest: tuple[int, Checkpoint] | None
+        self, after: int, newest: tuple[int, Checkpoint] | None, until: float
     ) -> tuple[tuple[int, Checkpoint] | None, bool]:
-        """Read events up to the one that says that the results are ready."""
+        """Read events up to the one that says that the results are ready, or to a sign of life after `until`."""
         await self.ask(self.api.status)
         try:
             async for event in self.api.events(after):
                 if event is None:
-                    continue
-                if event.kind == "checkpoint":
+                    if self.means.clock.monotonic() > until:
+                        break
+                elif event.kind == "checkpoint":
                     newest = (event.number, Checkpoint.parse(event.data))
                 elif event.kind == "warning":
                     self._warn(str(event.data.get("code"))[:100], str(event.data.get("fact"))[:500])
                 elif event.kind in ("artifacts", "closed"):
                     return newest, True
         except ProviderUnreachable:
-            await self.means.clock.sleep(RETRY_S)
+            pass
+        await self.means.clock.sleep(RETRY_S)
         status = await self.ask(self.api.status)
         return newest, status.phase in ("exited", "failed", "closing", "closed")
 

@@ -15,7 +15,6 @@ Does not know: providers. Rule: nothing outside the named tree is ever read.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import posixpath
 import re
@@ -217,6 +216,9 @@ class _Exactly:
 # ------------------------------------------------------------------------------------------------------ ignore files
 
 
+_PIECE = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|\\.|.", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class _Rule:
     pattern: re.Pattern[str]
@@ -240,19 +242,35 @@ def _rule(line: str) -> Iterator[_Rule]:
     keep = text.startswith("!")
     text = text.removeprefix("!").removeprefix("\\")
     folders_only = text.endswith("/")
-    text = text.rstrip("/")
+    text = text.removesuffix("/")
     anchored = "/" in text
-    parts = [_translate(part) for part in text.strip("/").split("/")]
+    parts = [_translate(part) for part in text.removeprefix("/").split("/")]
     body = "/".join(parts).replace("\0/", "(?:.*/)?").replace("/\0", "/.*").replace("\0", ".*")
     yield _Rule(re.compile(("" if anchored else "(?:.*/)?") + body + r"\Z"), keep, folders_only)
 
 
 def _translate(part: str) -> str:
+    """A regular expression for one part of a path: nothing in it matches a `/`."""
     if part == "**":
         return "\0"
-    text = fnmatch.translate(part)
-    text = re.sub(r"^\(\?s:(.*)\)\\[Zz]$", r"\1", text)
-    return text.replace(".*", "[^/]*").replace("(?>", "(?:")
+    return _PIECE.sub(_translate_piece, part)
+
+
+def _translate_piece(found: re.Match[str]) -> str:
+    piece = found[0]
+    if piece[0] == "*":
+        return "[^/]*"
+    if piece == "?":
+        return "[^/]"
+    if len(piece) > 2 and piece[0] == "[":
+        negated = piece[1] in "!^"
+        inside = re.sub(r"[\\\[\]^&|~]", r"\\\g<0>", piece[2 if negated else 1 : -1])
+        try:
+            re.compile(text := f"(?!/)[{'^' if negated else ''}{inside}]")
+        except re.error:
+            return "(?!)"  # a range that is none matches nothing
+        return text
+    return re.escape(piece[1:] if len(piece) == 2 else piece)
 
 
 def _ignored(name: str, is_folder: bool, rules: tuple[_Rule, ...]) -> bool:

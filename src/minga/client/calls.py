@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from minga.client.folder import Artifact
-from minga.core.errors import BadArtifact, MissingPrerequisite, TenantError
+from minga.core.codec import check_nesting
+from minga.core.errors import BadArtifact, InvalidInput, MissingPrerequisite, TenantError
 
 RESULT_BYTES_MAX = 256 << 20
+RESULT_DEPTH_MAX = 256
+"""Twice the levels that `minga.client.remote_call` writes, since a form and its value are a level each."""
 
 
 class RemoteError(TenantError):
@@ -74,9 +77,11 @@ def read_results(artifacts: list[Artifact], count: int, result: str) -> Iterator
     if "results.json" not in files or files["results.json"].bytes > RESULT_BYTES_MAX:
         raise BadArtifact("the job left no results", "see its log")
     try:
-        listed = json.loads(files["results.json"].file.read_bytes())
+        text = files["results.json"].file.read_text(encoding="utf-8")
+        check_nesting(text, RESULT_DEPTH_MAX)
+        listed = json.loads(text)
         assert isinstance(listed, list)
-    except (ValueError, RecursionError, AssertionError):
+    except (ValueError, InvalidInput, AssertionError):
         raise BadArtifact("the job's results are not a list in JSON", "the provider is at fault") from None
     for item in listed:
         if not isinstance(item, dict):

@@ -14,6 +14,7 @@ from typing import Any
 from minga.chain.chain import Chain, Receipt
 from minga.client import points
 from minga.client.attempt import Attempt, Emit, Means, Tell
+from minga.client.folder import NoRoomHere
 from minga.client.groups import first_of
 from minga.client.home import Network
 from minga.client.offers import OfferSource, deal_of, without
@@ -31,9 +32,10 @@ from minga.core.errors import (
 )
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
-from minga.protocol.job_state import Lease, State, slice_for
+from minga.protocol.job_state import State, slice_for
 from minga.protocol.matching import Ranked
 from minga.protocol.messages import channel_id
+from minga.protocol.wire import OfferBundle
 
 CHECKED_MAX = 16
 BACKOFF_MAX_S = 10.0
@@ -82,9 +84,10 @@ class Performers:
             try:
                 await self.table[type(effect)](effect)
                 return
-            except NetworkError as error:
-                if isinstance(error, ContractError):
-                    raise
+            except (NetworkError, ExceptionGroup) as caught:
+                error = first_of(caught) if isinstance(caught, ExceptionGroup) else caught
+                if isinstance(error, ContractError) or not isinstance(error, NetworkError):
+                    raise error from None
                 self.tell("warning", {"code": error.code, "fact": error.fact, "remedy": error.remedy})
             await self.clock.sleep(pause)
             pause = min(2 * pause, BACKOFF_MAX_S)
@@ -150,14 +153,15 @@ class Performers:
 
     async def open(self, effect: ev.Open) -> None:
         """Open the lease; a refusal means another offer."""
-        lease = self._lease(effect.attempt)
-        attempt_of = self._bundle(lease)
+        lease = self.state().lease_of(effect.attempt)
+        attempt_of = OfferBundle.parse(lease.bundle)
         offer, signature = attempt_of.offer.offer(), from_hex(attempt_of.signature)
         try:
             opened = await self.wallet.open(
                 offer, signature, effect.attempt, lease.deal.units, effect.seconds, effect.deposit
             )
         except (ContractError, InsufficientFunds) as error:
+            await self._funds_returned(effect.deposit)
             await self.emit(ev.OpenFailed(effect.attempt, error.code, error.fact, TURN_AWAY_S))
             return
         held = opened.lease
@@ -166,6 +170,12 @@ class Performers:
         facts = {"attempt": effect.attempt, "lease": held.id, "channel": channel, "deposit": opened.deposit}
         self.tell("lease", {**facts, "transaction": str(opened.transaction)})
         await self.emit(ev.Opened(effect.attempt, held.id, channel, seconds, held.opened_at, str(opened.transaction)))
+
+    async def _funds_returned(self, amount: int) -> None:
+        """Raise NetworkError, to try again, if a reorg took the job wallet's funding back; it is sent again."""
+        if await self.chain.read(self.wallet.token.balance_of(self.means.wallet.address)) >= amount:
+            return
+        raise NetworkError("the job wallet's money is not on the chain any more", "its transfer is sent again")
 
     # -------------------------------------------------------------------------------------------------- at provider
 
@@ -185,7 +195,7 @@ class Performers:
         """Events and log, until something else is wanted."""
 
         async def follow(attempt: Attempt) -> None:
-            await attempt.watch(self._lease(effect.attempt).after)
+            await attempt.watch(self.state().lease_of(effect.attempt).after)
 
         await self._at(effect.attempt, follow)
 
@@ -196,13 +206,15 @@ class Performers:
 
     async def gather(self, effect: ev.Gather) -> None:
         """Results."""
-        await self._at(effect.attempt, lambda attempt: attempt.gather(self._lease(effect.attempt).after))
+        await self._at(effect.attempt, lambda attempt: attempt.gather(self.state().lease_of(effect.attempt).after))
 
     async def _at(self, number: int, do: Callable[[Attempt], Awaitable[ev.Event | None]]) -> None:
         try:
             event = await do(self._attempt(number))
         except* MingaError as group:
             error = first_of(group)
+            if isinstance(error, NoRoomHere):
+                raise error from None  # not the provider's doing: another one would meet the same
             if isinstance(error, NetworkError) and not isinstance(error, ProviderError):
                 code = "provider-unreachable"
             else:
@@ -215,25 +227,14 @@ class Performers:
 
     def _attempt(self, number: int) -> Attempt:
         if number not in self._attempts:
-            self._attempts[number] = Attempt(self.means, self._lease(number))
+            self._attempts[number] = Attempt(self.means, self.state().lease_of(number))
         return self._attempts[number]
-
-    def _lease(self, number: int) -> Lease:
-        state = self.state()
-        if state.lease is not None and state.lease.attempt == number:
-            return state.lease
-        return next(item for item in state.past if item.attempt == number)
-
-    def _bundle(self, lease: Lease) -> Any:
-        from minga.protocol.wire import OfferBundle
-
-        return OfferBundle.parse(lease.bundle)
 
     # -------------------------------------------------------------------------------------------------------- money
 
     async def top_up(self, effect: ev.TopUp) -> None:
         """A larger deposit."""
-        lease = lease_of(self.job, self.means.wallet, self._lease(effect.attempt))
+        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt)))
         try:
             deposit = await self.wallet.top_up(lease, effect.amount, effect.total)
         except (ContractError, InsufficientFunds) as error:
@@ -246,7 +247,7 @@ class Performers:
         """Ask, and see the end on the chain; overdue when it does not come."""
         import anyio
 
-        lease = lease_of(self.job, self.means.wallet, self._lease(effect.attempt))
+        lease = lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt))
         with anyio.move_on_after(self.order.plan.close_wait_s):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ask, effect.attempt)
@@ -264,7 +265,7 @@ class Performers:
 
     async def start_close(self, effect: ev.StartClose) -> None:
         """Our own close."""
-        lease = lease_of(self.job, self.means.wallet, self._lease(effect.attempt))
+        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt)))
         event = await self.wallet.start_close(lease, effect.why)
         if isinstance(event, ev.LeaseClosed):
             await self._closed(event)
@@ -273,7 +274,7 @@ class Performers:
 
     async def finish_close(self, effect: ev.FinishClose) -> None:
         """The end of our own close, or the provider's that came first."""
-        lease = lease_of(self.job, self.means.wallet, self._lease(effect.attempt))
+        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt)))
         await self._closed(await self.wallet.finish_close(lease, effect.finish_at))
 
     async def _closed(self, event: ev.LeaseClosed) -> None:

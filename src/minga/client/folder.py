@@ -24,12 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from minga.core.crypto import PrivateKey
-from minga.core.errors import BadAnswer, NotFound, UnsafePath
+from minga.core.errors import BadAnswer, DiskFull, NotFound, UnsafePath
 from minga.core.spec import Checkpoint, FileEntry, safe_relative
 from minga.store.blobs import sync_folder, write_atomic
 
 LOG_BYTES_MAX = 256 << 20
 CHECKPOINTS_KEPT = 2
+
+
+class NoRoomHere(DiskFull):
+    """The tenant's own disk is full, not a provider's. It has no code of its own: no answer of a peer becomes it."""
+
+    blame = "tenant"
+    exit_code = 2
+    http_status = 400
 
 
 @dataclass(frozen=True)
@@ -96,14 +104,18 @@ class JobFolder:
     # ------------------------------------------------------------------------------------------------------- events
 
     def tell(self, at: int, kind: str, data: dict[str, Any]) -> None:
-        """Append an event."""
+        """Append an event; on a full disk it is dropped."""
         path = self.path / "events.jsonl"
-        if self._events_written < 0:
-            self._events_written = self._repair(path)
-        number = self._events_written + 1
-        line = json.dumps({"number": number, "at": at, "kind": kind, "data": data}, separators=(",", ":"))
-        with path.open("a") as handle:
-            handle.write(line + "\n")
+        try:
+            if self._events_written < 0:
+                self._events_written = self._repair(path)
+            number = self._events_written + 1
+            line = json.dumps({"number": number, "at": at, "kind": kind, "data": data}, separators=(",", ":"))
+            with path.open("a") as handle:
+                handle.write(line + "\n")
+        except OSError:
+            self._events_written = -1  # half of the line may be there
+            return
         self._events_written = number
 
     def _repair(self, path: Path) -> int:
@@ -141,11 +153,18 @@ class JobFolder:
         return path.stat().st_size if path.exists() else 0
 
     def log_append(self, attempt: int, data: bytes) -> bool:
-        """Append to a log; False, and nothing done, once it is over `LOG_BYTES_MAX`."""
+        """Append to a log; False, and nothing done, once it is over `LOG_BYTES_MAX`.
+
+        Raises:
+            NoRoomHere: what was written is kept, and `log_offset` says how much.
+        """
         if self.log_offset(attempt) + len(data) > LOG_BYTES_MAX:
             return False
-        with self.log_path(attempt).open("ab") as handle:
-            handle.write(data)
+        try:
+            with self.log_path(attempt).open("ab") as handle:
+                handle.write(data)
+        except OSError as error:
+            raise NoRoomHere(f"the log cannot be written: {error.strerror}", "free some disk") from error
         return True
 
     def log_chunks(self, place: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
@@ -238,7 +257,15 @@ def beneath(folder: Path, name: str) -> Path:
 
     Raises:
         UnsafePath: the name is not plain, or a part of it is a link.
+        NoRoomHere: a folder cannot be made.
     """
+    try:
+        return _beneath(folder, name)
+    except OSError as error:
+        raise NoRoomHere(f"no folder for {name[:80]} can be made: {error.strerror}", "free some disk") from error
+
+
+def _beneath(folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder
     *parents, last = safe_relative(name).split("/")

@@ -21,7 +21,7 @@ from minga.client.calls import RemoteError, read_results, write_call
 from minga.client.jobfile import JobSpec
 from minga.client.session import Client, JobHandle
 from minga.core.errors import InvalidInput, JobFailed
-from minga.core.units import parse_size
+from minga.core.units import parse_cpus, parse_size, parse_usd
 from minga.protocol.accelerators import parse_accelerators
 from minga.protocol.matching import Requirements
 
@@ -122,7 +122,7 @@ def function(
     *,
     client: Client | MakeClient | None = None,
     gpu: str | None = None,
-    cpus: int | str | None = None,
+    cpus: int | float | str | None = None,
     memory: str | None = None,
     disk: str | None = None,
     budget: str | int = "1",
@@ -149,13 +149,14 @@ def function(
         allow_egress: hosts that the function must reach.
 
     Raises:
-        InvalidInput: a malformed size or accelerator.
+        InvalidInput: a malformed size, accelerator or budget.
     """
+    parse_usd(budget, 18)
     if result not in ("data", "pickle"):
         raise InvalidInput(f"result={result!r}", 'use "data" or "pickle"')
     needs = Requirements(
         gpus=parse_accelerators(gpu),
-        cpu_milli=int(float(str(cpus)) * 1000) if cpus is not None else 0,
+        cpu_milli=parse_cpus(cpus) if cpus is not None else 0,
         memory_bytes=parse_size(memory) if memory else 0,
         disk_bytes=parse_size(disk) if disk else 0,
     )

@@ -18,7 +18,7 @@ from minga.client.reader import JobReader, JobStatus
 if TYPE_CHECKING:
     from minga.client.tenant import AsyncClient
 
-POLL_S = 0.03
+POLL_S = 0.015
 
 
 class AsyncHandle:

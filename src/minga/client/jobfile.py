@@ -28,9 +28,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from minga.client.yamltree import Tree, parse
-from minga.core.errors import InvalidJobFile, MingaError, NotFound, TooLarge
+from minga.core.errors import InvalidInput, InvalidJobFile, MingaError, NotFound, TooLarge
 from minga.core.spec import ENVS_MAX, OUTPUTS_MAX, safe_relative
-from minga.core.units import parse_duration, parse_size, parse_usd
+from minga.core.units import parse_cpus, parse_duration, parse_size, parse_usd
 from minga.protocol.accelerators import parse_accelerators
 from minga.protocol.matching import Requirements
 
@@ -364,11 +364,10 @@ class _Reader:
         )
 
     def _cpus(self, value: Any) -> int:
-        text = str(value).rstrip("+").strip()
-        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) == 0:
-            self.fail("resources.cpus", f"{value!r} is not a number of cores", "write 4, or 4+ (both: at least 4)")
-        whole, _, part = text.partition(".")
-        return int(whole) * 1000 + int(part.ljust(3, "0"))
+        try:
+            return parse_cpus(value)
+        except InvalidInput as error:
+            self.fail("resources.cpus", error.fact, error.remedy)
 
     # ------------------------------------------------------------------------------------------------------- money
 

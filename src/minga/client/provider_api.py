@@ -16,8 +16,9 @@ import anyio
 import httpx
 from blake3 import blake3
 
+from minga.client.folder import NoRoomHere
 from minga.core.codec import parse_json
-from minga.core.errors import BadAnswer, BadArtifact, DiskFull, MingaError, ProviderUnreachable, TooLarge
+from minga.core.errors import BadAnswer, BadArtifact, MingaError, ProviderUnreachable, TooLarge
 from minga.core.spec import FileEntry, Manifest, Model
 from minga.protocol.wire import (
     ArtifactList,
@@ -111,7 +112,7 @@ class ProviderApi:
 
         Raises:
             BadArtifact: the bytes have another hash or size; nothing is left at `path`.
-            DiskFull: no room here.
+            NoRoomHere: no room on our own disk.
         """
         partial = parts / entry.blake3
         held = partial.stat().st_size if partial.exists() else 0
@@ -137,13 +138,11 @@ class ProviderApi:
                     async for chunk in response.aiter_bytes(1 << 20):
                         held += len(chunk)
                         if held > entry.bytes:
-                            raise BadArtifact(
-                                f"{entry.path[:80]} is longer than was announced", "it is fetched elsewhere"
-                            )
+                            raise BadArtifact(f"{entry.path[:80]} is longer than announced", "it is fetched elsewhere")
                         hasher.update(chunk)
                         handle.write(chunk)
             except OSError as error:
-                raise DiskFull(f"{entry.path[:80]} cannot be written: {error.strerror}", "free some disk") from error
+                raise NoRoomHere(f"{entry.path[:80]} cannot be written: {error.strerror}", "free some disk") from error
         if held != entry.bytes:
             raise ProviderUnreachable(f"{entry.path[:80]} ended early", "it is tried again")
 

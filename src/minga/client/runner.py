@@ -234,10 +234,13 @@ class Runner:
             await self.world.clock.sleep(STOP_POLL_S)
 
     async def _settle_chain(self, chain: Chain) -> None:
-        """Broadcast again what a reorg or a killed node dropped."""
+        """Broadcast again what a reorg or a killed node dropped: the funding first, the rest builds on it."""
+        purse = self.world.purse
+        chains = [chain] if purse is None else [purse.chain, chain]
         while True:
             try:
-                await chain.settle()
+                for each in chains:
+                    await each.settle()
             except NetworkError as error:
                 self.tell("warning", {"code": error.code, "fact": error.fact, "remedy": error.remedy})
             await self.world.clock.sleep(SETTLE_S)

@@ -180,7 +180,8 @@ class AsyncClient:
         Raises:
             NoMatch: no offer matches; details say which requirement excluded how many.
             BudgetTooSmall: the budget is missing, or pays no quantum of any match.
-            InsufficientFunds: the wallet holds less than the budget.
+            InsufficientFunds: the wallet holds less than the budget, or no gas money.
+            ClockSkew: this machine's clock is not the chain's.
             KeyLocked, NotFound: the main key cannot be had.
         """
         ordered_at = self.clock.monotonic()
@@ -228,6 +229,7 @@ class AsyncClient:
             found["offers"] = (await self._source.gather()).bundles
 
         async def head() -> None:
+            await self._chain.check_clock(now)
             found["head"] = await self._chain.head()
 
         async def files() -> None:

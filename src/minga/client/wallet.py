@@ -15,7 +15,7 @@ Does not know: providers, offers' quality. Rule: the job wallet never holds more
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minga.chain.chain import Call, Chain, Receipt
@@ -88,6 +88,12 @@ class Purse:
             raise InsufficientFunds(
                 f"the wallet {main} holds ${format_usd(held, decimals)}, the budget is ${format_usd(amount, decimals)}",
                 "fund it (`minga wallet faucet` on an embedded chain), or lower --budget",
+            )
+        wei, gas = await self.chain.balance(main), await self.chain.gas_cost(GAS_BUDGET)
+        if wei <= gas:
+            raise InsufficientFunds(
+                f"the wallet {main} holds {wei} wei, the job's gas may cost {gas}",
+                "send it native coin for gas (`minga wallet faucet` on an embedded chain)",
             )
 
     async def fund(self, main: PrivateKey, job: str, wallet: Address, amount: int, note: Note) -> Hash32:
@@ -166,16 +172,15 @@ class JobWallet:
             ContractError: refused (closing, closed).
         """
         call = self.market.top_up(lease, amount)
-        self._note(await self.chain.send(f"topup/{lease.attempt}/{total}", call, self.key), "top_up")
+        self._note(await self.chain.send(f"topup/{lease.attempt}/{total}/{lease.opened_at}", call, self.key), "top_up")
         points.reach("client.topup.mined")
         return Amount((await self.chain.read(self.market.account_of(lease.id))).deposit)
 
     async def start_close(self, lease: Lease, why: int) -> ClosingEvent | LeaseClosed:
         """Begin to close from our side, or see that the lease ended before."""
         try:
-            receipt = await self.chain.send(
-                f"start-close/{lease.attempt}", self.market.start_close(lease, why), self.key
-            )
+            name = f"start-close/{lease.attempt}/{lease.opened_at}"
+            receipt = await self.chain.send(name, self.market.start_close(lease, why), self.key)
         except ContractError:
             account = await self.chain.read(self.market.account_of(lease.id))
             if account.phase is Phase.CLOSING:
@@ -199,13 +204,20 @@ class JobWallet:
             await self._clock.sleep(min(max(left, 1), 30))
         try:
             call = self.market.finish_close(lease)
-            self._note(await self.chain.send(f"finish-close/{lease.attempt}", call, self.key), "finish_close")
+            name = f"finish-close/{lease.attempt}/{lease.opened_at}"
+            self._note(await self.chain.send(name, call, self.key), "finish_close")
         except ContractError:
             account = await self.chain.read(self.market.account_of(lease.id))
             if account.phase in (Phase.OPEN, Phase.CLOSING):
                 raise
         points.reach("client.reclaim.finished")
         return await self.closed(lease)
+
+    async def placed(self, lease: Lease) -> Lease:
+        """The lease with the time that the chain gives it now: a reorg may have opened it again in another block."""
+        await self.look(lease.id)
+        record = self.chain.view.leases.get(lease.id)
+        return lease if record is None else replace(lease, opened_at=record.lease.opened_at)
 
     async def closed(self, lease: Lease) -> LeaseClosed:
         """Wait until the lease's end is on the chain, at depth."""

@@ -8,6 +8,7 @@ two readers can never see different values in one text.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from minga.core.errors import InvalidInput, TooLarge
@@ -15,6 +16,8 @@ from minga.core.errors import InvalidInput, TooLarge
 SAFE_INTEGER = 2**53 - 1
 BODY_BYTES_MAX = 1 << 20
 DEPTH_MAX = 32
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -40,13 +43,31 @@ def parse_json(data: bytes | str, limit: int = BODY_BYTES_MAX) -> Any:
     if len(data) > limit:
         raise TooLarge(f"the body has {len(data)} bytes, the limit is {limit}", "send less")
     try:
-        value = json.loads(data, object_pairs_hook=_pairs, parse_float=_refuse, parse_constant=_refuse)
-    except RecursionError:
-        raise InvalidInput("JSON is nested too deeply", f"use at most {DEPTH_MAX} levels") from None
+        text = data if isinstance(data, str) else data.decode()
+        check_nesting(text, DEPTH_MAX + 1)
+        value = json.loads(text, object_pairs_hook=_pairs, parse_float=_refuse, parse_constant=_refuse)
     except (ValueError, UnicodeDecodeError) as error:
         raise InvalidInput(f"not JSON: {error}"[:200], "send one JSON value in UTF-8") from None
     _check(value, 0)
     return value
+
+
+def check_nesting(text: str, most: int) -> None:
+    """Return if JSON text opens at most `most` lists and objects at a time; to be asked before `json.loads`.
+
+    Where a library has raised Python's recursion limit (some of Ethereum's do), deep nesting does not end in a
+    `RecursionError` but ends the process.
+
+    Raises:
+        InvalidInput: it opens more.
+    """
+    if text.count("[") + text.count("{") <= most:
+        return
+    depth = 0
+    for char in _NO_BRACKETS.sub("", _STRING.sub("", text)):
+        depth += 1 if char in "[{" else -1
+        if depth > most:
+            raise InvalidInput("JSON is nested too deeply", f"use at most {most} levels")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

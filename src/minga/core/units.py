@@ -7,6 +7,7 @@ are parsed from text as decimals. Rounding is always down, and what is left is t
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import NewType
 
@@ -111,6 +112,22 @@ def format_duration(seconds: int) -> str:
         if count:
             parts.append(f"{count}{name}")
     return " ".join(parts) or "0s"
+
+
+def parse_cpus(text: str | int | float) -> int:
+    """Thousandths of a core from `4`, `1.5`, `"0.25"`, `"4+"`.
+
+    Raises:
+        InvalidInput: not a number of cores over zero and below 10,000, or finer than a thousandth.
+    """
+    source = str(text).strip().removesuffix("+").strip()
+    if isinstance(text, bool) or not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", source):
+        raise InvalidInput(f"{str(text)[:40]!r} is not a number of cores", "write 4, or 4+ (both: at least 4)")
+    whole, _, part = source.partition(".")
+    milli = int(whole) * 1000 + int(part.ljust(3, "0"))
+    if not milli:
+        raise InvalidInput("no cores at all are ordered", "write 4, or 4+ (both: at least 4)")
+    return milli
 
 
 def parse_size(text: str | int, default_unit: str = "gi") -> int:

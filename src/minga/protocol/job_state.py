@@ -137,6 +137,12 @@ class State:
         """Every lease that was opened, the present one last."""
         return (*self.past, self.lease) if self.lease and self.lease.lease else self.past
 
+    def lease_of(self, attempt: int) -> Lease:
+        """The lease of an attempt; the state must have one."""
+        if self.lease is not None and self.lease.attempt == attempt:
+            return self.lease
+        return next(item for item in self.past if item.attempt == attempt)
+
     @property
     def available(self) -> Amount:
         """Token units of the budget that are in no lease and were not paid."""

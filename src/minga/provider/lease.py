@@ -210,15 +210,17 @@ class LeaseRun:
         self._closing = True
         market = Market(self.world.chain.spec.deployment.market)
         signature = from_hex(effect.signature) if effect.signature else b""
-        call = market.close(self.lease(), effect.cumulative, signature, int(effect.why))
         pause, warned = 0.5, False
         while self.state.phase == "closing":
+            lease = self.lease()
+            call = market.close(lease, effect.cumulative, signature, int(effect.why))
             try:
-                receipt = await self.world.chain.send(f"close/{self.channel}", call, self.world.key)
+                name = f"close/{self.channel}/{lease.opened_at}"
+                receipt = await self.world.chain.send(name, call, self.world.key)
                 reach("provider.close.sent")
                 await self.happen(ev.Closed(receipt.transaction, ""))
                 return
-            except (LeaseClosed, UnknownLease) as error:
+            except LeaseClosed as error:
                 await self.happen(ev.Closed(None, error.fact))
                 return
             except MingaError as error:
@@ -226,7 +228,8 @@ class LeaseRun:
                     await self.happen(ev.Warned(error.code, error.fact, error.remedy))
                     self.world.announce("warning", error.as_dict()["error"])
                 warned = True
-                if isinstance(error, ContractError):
+                # A lease that a reorg took back may return; `Provider` gives it up when it does not.
+                if isinstance(error, ContractError) and not isinstance(error, UnknownLease):
                     pause = RETRY_SECONDS_MAX
             await self.world.clock.sleep(pause)
             pause = min(pause * 2, RETRY_SECONDS_MAX)
@@ -242,8 +245,12 @@ class LeaseRun:
         return blobs.has(name)
 
     def lease(self) -> Lease:
-        """The lease as Market's functions take it."""
+        """The lease as Market's functions take it.
+
+        A reorg may have opened it again in another block, so its time is the chain's, not the journal's.
+        """
         facts = self.state.facts
+        record = self.world.chain.view.leases.get(Hash32(facts.lease_id))
         return Lease(
             tenant=Address(facts.tenant),
             job=Hash32(facts.job),
@@ -258,7 +265,7 @@ class LeaseRun:
             arbiter=Address(facts.arbiter),
             hold_bps=facts.hold_bps,
             hold_seconds=facts.hold_seconds,
-            opened_at=facts.opened_at,
+            opened_at=record.lease.opened_at if record else facts.opened_at,
         )
 
     def knows_blob(self, name: str) -> bool:

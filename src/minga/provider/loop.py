@@ -179,7 +179,9 @@ class Provider:
         """A lease that a reorg took back and that does not return is over: nothing can be paid on it."""
         now = self.world.clock.monotonic()
         for run in list(self.world.leases.values()):
-            there = run.state.facts.lease_id in self.world.chain.view.leases
+            facts = run.state.facts
+            record = self.world.chain.view.leases.get(Hash32(facts.lease_id))
+            there = record is not None and (record.lease.offer, record.lease.signer) == (facts.offer, facts.signer)
             if there or run.state.closed_at:
                 self._missing.pop(run.channel, None)
             elif now - self._missing.setdefault(run.channel, now) > GONE_SECONDS:

@@ -144,7 +144,6 @@ async def run_provider(
 
 async def _work(provider: Provider, bidder: Bidder, stop: anyio.Event) -> None:
     tasks = provider.world.tasks
-    await provider.restore()
     await provider.poll()
     await bidder.register()
     await bidder.renew()
@@ -188,6 +187,8 @@ async def _opened(
             tasks=tasks,
         )
         provider = Provider(world, OfferBook(config.home / "offers"), tuple(gpu.device for gpu in facts.gpus))
+        # First of all: a request that comes before would not find its lease, and begin it a second time.
+        await provider.restore()
         app = build_app(Desk(provider))
         server = await stack.enter_async_context(serve(app, config.host, config.port, tls))
         url = (config.url or server.url).rstrip("/")

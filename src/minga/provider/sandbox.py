@@ -106,6 +106,15 @@ class Sandbox:
 
     async def collect(self) -> None:
         """Copy artifacts and the last checkpoint, tell the agent, free the sandbox."""
+        try:
+            await self._collect()
+            await self._discard()
+        except Exception as error:  # as in `run`
+            fact = error.fact if isinstance(error, MingaError) else f"{type(error).__name__}: {error}"
+            self._world.announce("warning", {"code": "not-collected", "fact": fact[:300], "remedy": ""})
+            await self._lease.happen(ev.Collected([], [f"the results cannot be read: {fact}"[:300]]))
+
+    async def _collect(self) -> None:
         lease = self._lease
         handle = self.handle or await self._world.runtime.adopt(task_id(lease.channel))
         if handle is None:
@@ -119,7 +128,6 @@ class Sandbox:
         found = await collect_artifacts(handle, lease.place.blobs, manifest.outputs, manifest.size.disk_bytes)
         reach("provider.collect.copied")
         await lease.happen(ev.Collected(found.files, found.warnings))
-        await self._discard()
 
     # ------------------------------------------------------------------------------------------------------ starting
 

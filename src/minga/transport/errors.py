@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from minga.core.errors import InternalError, MingaError, NetworkError, ProviderRefused
+from minga.core.codec import DEPTH_MAX, check_nesting
+from minga.core.errors import InternalError, InvalidInput, MingaError, NetworkError, ProviderRefused, Unauthorized
 
 _TEXT_MAX = 500
 _BODY_MAX = 1 << 16
@@ -31,11 +32,15 @@ def error_of(status: int, body: bytes) -> MingaError:
         body: the response's bytes; anything but an error object is described, not parsed further.
     """
     try:
-        found = json.loads(body[:_BODY_MAX])["error"]
+        text = body[:_BODY_MAX].decode()
+        check_nesting(text, DEPTH_MAX)
+        found = json.loads(text)["error"]
         code, fact, remedy = (_text(found[name]) for name in ("code", "fact", "remedy"))
         details = found.get("details", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput):
         kind: type[MingaError] = ProviderRefused if status < 500 else NetworkError
+        if status == 401:
+            kind = Unauthorized  # the answer to HEAD has no body
         return kind(f"the answer was HTTP {status} without a reason", "is this a Minga provider or board?")
     refused = _classes().get(code, ProviderRefused)
     error = refused.__new__(refused)
