@@ -18,7 +18,7 @@ from time import monotonic, perf_counter
 
 from harness import save, spread
 from minga.cli.config import LOCAL, Settings
-from minga.cli.localnet import LocalNetwork, Plan
+from minga.cli.localnet import LocalNetwork, Plan, remove_tree
 from minga.client.jobfile import JobSpec
 from minga.core.errors import MissingPrerequisite
 
@@ -152,7 +152,7 @@ def main() -> None:
         finally:
             network.down(lambda line: None)
             ray.stop()
-            network.remove()
+            remove_tree(network.folder)
     seconds = {name: spread(values) for name, values in times.items()}
     ours_s = seconds["minga"]["median"]
     ratios = {"to_ray": ours_s / seconds["ray"]["median"], "to_bare": ours_s / seconds["bare"]["median"]}
