@@ -110,7 +110,10 @@ class Machine:
 
     async def killed(self, seconds: float = 40) -> None:
         """Wait until it died at its fault point."""
-        await eventually(self.is_dead, seconds)
+        try:
+            await eventually(self.is_dead, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"it lives on: {self.log()}") from error
         assert self.mark.exists(), f"it ended by itself: {self.log()}"
 
     def signal(self, number: int) -> None:

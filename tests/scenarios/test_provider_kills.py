@@ -21,6 +21,7 @@ from fixtures import eventually
 from minga.cli.processes import minga_argv
 from minga.client.handle import AsyncHandle
 from minga.client.jobfile import JobSpec
+from minga.client.reader import JobReader
 from minga.client.tenant import AsyncClient
 from minga.core import faults
 from minga.core.errors import MingaError
@@ -208,7 +209,13 @@ async def test_a_provider_dies_as_it_learns_that_the_tenant_left(stage: Stage, m
             await eventually(lambda: handle.status().spent > 0)
             slow.signal(signal.SIGSTOP)
             await eventually(lambda: handle.status().attempts == 2)
-            await eventually(lambda: handle.status().phase in ("running", "collecting", "closing", "done"))
+            told = JobReader(client.home, client.journal, handle.id)
+
+            def is_closing() -> bool:
+                told.refresh()
+                return any(lease.status == "closing" for lease in told.state.leases)
+
+            await eventually(is_closing)
             slow.signal(signal.SIGCONT)
             await slow.killed()
             await slow.restart()
