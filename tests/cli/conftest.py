@@ -1,4 +1,4 @@
-"""Makes the helpers beside these tests importable by name, and their fixtures known."""
+"""Makes the modules beside these tests importable by name, and their fixtures known."""
 
 from __future__ import annotations
 

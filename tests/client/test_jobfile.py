@@ -76,7 +76,7 @@ grace: 10s
 checkpoint: true
 outputs: [models/*.pt]
 retry: {attempts: 3, failures: 1, wait: 1m}
-egress: [pypi.org]
+egress: [index.test]
 environment: cuda
 resources: {accelerators: "RTX 4090:2", vram: 24GB, disk: 10GB, region: eu, cpus: 1.5}
 """
@@ -85,7 +85,7 @@ resources: {accelerators: "RTX 4090:2", vram: 24GB, disk: 10GB, region: eu, cpus
     assert (spec.retry.attempts, spec.retry.failures, spec.retry.wait_s) == (3, 1, 60)
     assert spec.checkpoint
     assert spec.requirements.region == "eu"
-    assert spec.requirements.egress == ("pypi.org",)
+    assert spec.requirements.egress == ("index.test",)
     assert spec.requirements.environment == "cuda"
     assert spec.requirements.cpu_milli == 1500
 

@@ -1,4 +1,4 @@
-"""Makes the helpers beside these tests importable by name, for the tests and for the scripts alike."""
+"""Makes the modules beside these tests importable by name, for the tests and for the scripts alike."""
 
 from __future__ import annotations
 

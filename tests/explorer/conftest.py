@@ -1,4 +1,4 @@
-"""Makes the helpers beside these tests importable by name."""
+"""Makes the modules beside these tests importable by name."""
 
 from __future__ import annotations
 

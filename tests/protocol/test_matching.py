@@ -34,7 +34,7 @@ def bundle_of(number: int = 1, price: int = 400_000, gpus: int = 1, card: Gpu = 
         "sandbox": "bubblewrap",
         "region": "eu-de",
         "ports": 2,
-        "egress": ["pypi.org", "*.hf.co"],
+        "egress": ["index.test", "*.hf.co"],
     }
     fields = {"close_window": 3600, "arbiter": ZERO_ADDRESS, "quantum": 60, "valid_until": 2000, "units": max(gpus, 1)}
     for name, value in more.items():
@@ -124,7 +124,7 @@ def test_more_that_excludes() -> None:
     assert unmet(Requirements(prepaid_max=0), bundle_of(prepaid_quanta=1, egress=["*"])) == ("prepaid",)
     assert unmet(Requirements(), bundle_of(arbiter="0x" + "01" * 20)) == ("arbiter",)
     assert unmet(replace(Requirements(), excluded=frozenset([bundle_of().offer.machine])), bundle_of()) == ("excluded",)
-    assert unmet(Requirements(region="eu", egress=("cdn.hf.co", "pypi.org")), bundle_of()) == ()
+    assert unmet(Requirements(region="eu", egress=("cdn.hf.co", "index.test")), bundle_of()) == ()
 
 
 def test_a_lease_takes_as_many_units_as_the_job_needs() -> None:

@@ -113,11 +113,11 @@ def test_where_inputs_may_not_go(target: str):
 def test_the_jobs_variables_cannot_be_overridden_by_its_own():
     size = UnitSize(cpu_milli=2500, memory_bytes=GIB, disk_bytes=GIB)
     envs = {"MINGA_JOB": "fake", "OMP_NUM_THREADS": "9", "MINE": "x"}
-    manifest = Manifest(job=H, attempt=3, name="n", run="true", size=size, envs=envs, egress=["pypi.org"])
+    manifest = Manifest(job=H, attempt=3, name="n", run="true", size=size, envs=envs, egress=["index.test"])
     found = variables(manifest)
     assert found["MINGA_JOB"] == H
     assert (found["MINGA_CPUS"], found["OMP_NUM_THREADS"], found["MINE"]) == ("2", "9", "x")
-    assert found["MINGA_EGRESS"] == "pypi.org"
+    assert found["MINGA_EGRESS"] == "index.test"
     assert found["SKYPILOT_NUM_NODES"] == "1"
 
 

@@ -336,7 +336,7 @@ class _Reader:
             return None
         items = value if isinstance(value, list) else [value]
         if len(items) > 256 or not all(isinstance(item, str) and 0 < len(item) <= 128 for item in items):
-            self.fail("egress", "not a list of at most 256 host names", "write `egress: [pypi.org]`")
+            self.fail("egress", "not a list of at most 256 host names", "write `egress: [packages.example.org]`")
         return tuple(items)
 
     def _requirements(self, resources: dict[str, Any], spec: JobSpec) -> Requirements:

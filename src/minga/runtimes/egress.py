@@ -80,7 +80,7 @@ class EgressProxy:
 
     `folder` is made when missing, is a task's `egress`, and stays: a new proxy in it serves the tasks of the last one.
     What holds it must be the caller's alone: who comes to the folder may use the proxy. `allow` are host names
-    (`pypi.org`, `*.example.org`), `ports` what may be reached there. `resolve` and `permitted` are for tests.
+    (`a.example.org`, `*.example.com`), `ports` what may be reached there. `resolve` and `permitted` are for tests.
 
     Raises:
         InvalidInput: an entry of `allow` is not a host name, or the path is too long for a socket.
