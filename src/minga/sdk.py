@@ -7,42 +7,16 @@ nothing imports it but `minga/__init__.py`.
 from __future__ import annotations
 
 import os
-import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from minga.cli.world import RealClock, RealDice
 from minga.client import functions, session
 from minga.client.home import Home, Network
 from minga.core.errors import NotFound
 
 MAIN_KEY = "main"
-
-
-class SystemClock:
-    """This machine's clocks."""
-
-    def now(self) -> int:
-        """Unix time in whole seconds."""
-        return int(time.time())
-
-    def monotonic(self) -> float:
-        """Seconds since some fixed moment."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        import anyio
-
-        await anyio.sleep(seconds)
-
-
-class SystemDice:
-    """The system's random bytes."""
-
-    def bytes(self, count: int) -> bytes:
-        """`count` bytes, fit for keys."""
-        return os.urandom(count)
 
 
 class Client(session.Client):
@@ -69,8 +43,8 @@ class Client(session.Client):
         embedded = chosen.chain.chain_id == EMBEDDED_CHAIN_ID
         store = KeyStore(place.keys, passphrase_from(os.environ))
         values: dict[str, Any] = {
-            "clock": SystemClock(),
-            "dice": SystemDice(),
+            "clock": RealClock(),
+            "dice": RealDice(),
             "key": lambda: store.load(MAIN_KEY, embedded_ok=embedded),
             "allow_process": embedded,
         }

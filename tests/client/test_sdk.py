@@ -89,14 +89,6 @@ def test_a_client_that_was_closed_says_so(home: Path) -> None:
             call()
 
 
-def test_the_system_itself_is_the_clock_and_the_dice() -> None:
-    clock, dice = sdk.SystemClock(), sdk.SystemDice()
-    assert clock.monotonic() <= clock.monotonic()
-    assert clock.now() > 1_700_000_000
-    assert len(dice.bytes(32)) == 32
-    assert dice.bytes(32) != dice.bytes(32)
-
-
 def test_a_function_without_a_client_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "_default", [])
     with pytest.raises(InvalidInput, match="no client"):
