@@ -128,7 +128,8 @@ async def test_logins_that_prove_nothing(market: Market0, folder: Path):
         await tenant.open()
         other = new_key(keccak(b"somebody else"))
         spec = market.network.spec
-        now = tenant.login_body()["issued_at"]
+        early = tenant.login_body()
+        now = early["issued_at"]
 
         async def attempt(status: int, code: str, body: Any, channel: str | None = None) -> None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -141,7 +142,7 @@ async def test_logins_that_prove_nothing(market: Market0, folder: Path):
         await attempt(401, "invalid-signature", signed(domain=Domain(spec.chain_id, spec.deployment.token)))
         await attempt(401, "invalid-signature", signed(provider=other.address))
         await attempt(401, "invalid-signature", signed() | {"nonce": H})
-        await attempt(401, "invalid-signature", signed() | {"issued_at": now + 1})
+        await attempt(401, "invalid-signature", early | {"issued_at": now + 1})
         await attempt(410, "expired", signed(issued_at=now - 3600))
         await attempt(410, "expired", signed(issued_at=now + 3600))
         await attempt(400, "invalid-input", signed(signer=other.address, sign_with=other))
