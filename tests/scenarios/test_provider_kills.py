@@ -201,12 +201,14 @@ async def test_a_provider_dies_as_it_learns_that_the_tenant_left(stage: Stage, m
     """It stood still; the tenant started a close on chain and went elsewhere. It comes back in time for its money."""
     monkeypatch.setattr("minga.client.attempt.HEARTBEAT_S", 2.0)
     async with machines(stage, 2) as (slow, good):
+        # A long quantum: standing still for less than it must not look like a tenant who pays nothing any more.
+        slow.words = (*slow.words, "--quantum", "60s", "--price", "36")
         await slow.start("provider.journal.ChainClosing")
         await good.start()
         before = await purses(stage, [slow, good])
         async with stage.client([slow, good]) as client:
             handle = await client.submit(job(stage))
-            await eventually(lambda: handle.status().spent > 0)
+            await eventually(lambda: handle.status().phase == "running")
             slow.signal(signal.SIGSTOP)
             await eventually(lambda: handle.status().attempts == 2)
             told = JobReader(client.home, client.journal, handle.id)
