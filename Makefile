@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
 CODE := src tests benches contracts examples setup .ci
 
-.PHONY: help peers system setup jobs-env data test check lint types layers shape artifacts demo
+.PHONY: help peers system setup jobs-env data test check lint types layers shape artifacts demo demo-undisturbed
 .PHONY: campaign campaign-sample bench bench-smoke docs lock clean
 
 help: ## this list
@@ -62,8 +62,11 @@ shape: setup
 artifacts: setup
 	@$(BIN)/python contracts/build.py --check
 
-demo: jobs-env data ## a local network trains a language model for pay
+demo: jobs-env data ## a local network trains a language model for pay; its first provider is killed on the way
 	@$(BIN)/minga demo --report demo-report.json
+
+demo-undisturbed: jobs-env data ## the same, and nobody is killed
+	@$(BIN)/minga demo --no-kill --report demo-undisturbed.json
 
 campaign: setup ## a million random calls against the contracts
 	@$(BIN)/python tests/contracts/campaign.py --calls 1000000 --jobs 2
@@ -90,5 +93,5 @@ lock: $(INSTALLED) ## resolve every dependency anew and write the lock files
 	@$(BIN)/python setup/lock.py
 
 clean: ## remove what the set-up and the checks made in this folder
-	@rm -rf $(VENV) .venv-peers build dist src/*.egg-info demo-report.json
+	@rm -rf $(VENV) .venv-peers build dist src/*.egg-info demo-report.json demo-undisturbed.json
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -228,12 +228,13 @@ def test_a_fresh_checkout_needs_one_command(tmp_path, target, steps):
 def pipeline(tmp_path):
     """A checkout whose gates only say their names; the file `fail` names the one that fails."""
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
-    targets = "test check demo campaign-sample bench-smoke"
+    targets = "test check demo demo-undisturbed campaign-sample bench-smoke"
     (tmp_path / "Makefile").write_text(f"{targets}:\n\t@echo ran $@; ! grep -qx $@ fail\n.PHONY: {targets}\n")
     (tmp_path / "fail").write_text("none\n")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "demo-report.json").write_text(json.dumps(GOOD))
+    (tmp_path / "demo-undisturbed.json").write_text(json.dumps(UNDISTURBED))
     return tmp_path
 
 
@@ -241,8 +242,8 @@ def test_ci_runs_every_gate_and_ends_with_the_minutes(pipeline):
     done = subprocess.run([pipeline / ".ci" / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ran = re.findall(r"^ran (\S+)", done.stdout, re.MULTILINE)
-    assert ran == ["test", "check", "demo", "campaign-sample", "bench-smoke"]
-    assert re.search(r"all 6 gates passed in \d+\.\d minutes\n$", done.stdout)
+    assert ran == ["test", "check", "demo", "demo-undisturbed", "campaign-sample", "bench-smoke"]
+    assert re.search(r"all 7 gates passed in \d+\.\d minutes\n$", done.stdout)
 
 
 @pytest.mark.parametrize("gate", ["test", "check", "demo", "bench-smoke"])
@@ -261,13 +262,13 @@ def test_ci_fails_on_a_report_that_does_not_add_up(pipeline):
     (pipeline / "demo-report.json").write_text(json.dumps(report))
     done = subprocess.run([pipeline / ".ci" / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "FAILED: report"
+    assert done.stdout.splitlines()[-1] == "FAILED: reports"
 
 
 # ------------------------------------------------------------------------------------------------ .ci/check_report
 
 GOOD = {
-    "job": {"id": "0x" + "1" * 64, "status": "done", "attempts": 1, "exit_code": 0},
+    "job": {"id": "0x" + "1" * 64, "status": "done", "attempts": 2, "exit_code": 0},
     "timing": {"order_to_first_log_s": 1.2, "working_s": 44.0, "unpaid_s": 3.5},
     "bill": {
         "decimals": 6,
@@ -287,10 +288,14 @@ GOOD = {
 }
 
 
-def check_report(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
-    path = folder / "report.json"
+UNDISTURBED = GOOD | {"job": GOOD["job"] | {"attempts": 1}}
+
+
+def check_report(folder: Path, text: str, other: object = UNDISTURBED) -> subprocess.CompletedProcess[str]:
+    path, undisturbed = folder / "report.json", folder / "undisturbed.json"
     path.write_text(text)
-    command = [sys.executable, str(ROOT / ".ci" / "check_report.py"), str(path)]
+    undisturbed.write_text(json.dumps(other))
+    command = [sys.executable, str(ROOT / ".ci" / "check_report.py"), str(path), str(undisturbed)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -302,7 +307,7 @@ def test_a_good_report_passes(tmp_path):
 BROKEN = {
     "job.status": ("failed", "not done with 0"),
     "job.exit_code": (1, "not done with 0"),
-    "job.attempts": (0, "0 attempts"),
+    "job.attempts": (1, "1 attempts, not 2"),
     "bill.paid": (7_261, "is not paid + fee"),
     "bill.fee": (74.0, "not integers"),
     "bill.refunded": (True, "not integers"),
@@ -311,13 +316,14 @@ BROKEN = {
     "bill.locked": ("0", "not integers"),
     "timing.working_s": (299.0, "above 300 s"),
     "timing.unpaid_s": (-1.0, "below 0"),
+    "timing": (GOOD["timing"] | {"unpaid_s": 0}, "no unpaid seconds"),
     "chain.transactions": (2, "fewer transactions"),
     "chain.gas": ({"open": 149_000, "close": 0}, "less gas"),
     "artifacts": ([], "artifacts missing"),
     "result.val_loss": (4.3, "not below 4.3"),
     "result.sample": (" \n", "wrote nothing"),
     "job": (None, "cannot be read"),
-    "timing": ({}, "cannot be read"),
+    "chain": ({}, "cannot be read"),
 }
 
 
@@ -334,6 +340,17 @@ def test_a_broken_report_is_named(tmp_path, place):
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_loss_that_a_death_changed_is_named(tmp_path):
+    for val_loss, words in ((4.14, "more than 1 % apart"), (4.15, "")):
+        other = UNDISTURBED | {"result": UNDISTURBED["result"] | {"val_loss": 4.19}}
+        done = check_report(tmp_path, json.dumps(GOOD | {"result": GOOD["result"] | {"val_loss": val_loss}}), other)
+        assert (done.returncode, words in done.stderr) == (1 if words else 0, True)
+
+
+def test_an_undisturbed_run_has_one_attempt(tmp_path):
+    assert "2 attempts, not 1" in check_report(tmp_path, json.dumps(GOOD), GOOD).stderr
 
 
 def test_money_that_is_paid_by_nobody_and_locked_money_are_named(tmp_path):

@@ -77,6 +77,55 @@ def test_the_report_adds_up_and_nothing_stays(minga: Minga, home: Path, tmp_path
     assert left_behind(home) == []
 
 
+SURVIVOR = """
+name: survivor
+run: |
+  mkdir -p "$MINGA_OUTPUT_DIR"
+  step=$(cat "$MINGA_CHECKPOINT_DIR/step" 2>/dev/null || echo 0)
+  echo "begins after step $step"
+  while [ "$step" -lt 24 ]; do
+    step=$((step + 1))
+    sleep 0.5
+    echo "$step" > "$MINGA_CHECKPOINT_DIR/.step" && mv "$MINGA_CHECKPOINT_DIR/.step" "$MINGA_CHECKPOINT_DIR/step"
+    echo "{\\"step\\": $step, \\"total\\": 24}" >> "$MINGA_PROGRESS"
+  done
+  printf '%s' '{"val_loss": 4.5, "sample": "it lived on"}' > "$MINGA_OUTPUT_DIR/result.json"
+checkpoint: true
+budget: {total: 0.5}
+"""
+
+
+def test_a_killed_provider_costs_the_job_nothing_but_time(
+    minga: Minga, home: Path, tmp_path: Path, jobs_python: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(SURVIVOR)
+    report = tmp_path / "report.json"
+    ended = minga(*DEMO, "--environment", f"python={jobs_python}", "--job", "job.yaml", "--report", str(report))
+    assert ended.code == 0, ended
+    value = json.loads(report.read_text())
+    assert (value["job"]["status"], value["job"]["attempts"]) == ("done", 2)
+    bill = value["bill"]
+    assert bill["deposited"] == bill["paid"] + bill["fee"] + bill["refunded"] + bill["locked"]
+    assert (bill["conserved"], bill["locked"]) == (True, 0)
+    assert value["timing"]["unpaid_s"] > 0
+    assert "the demo kills p1 with -9 at step" in ended.err
+    assert "p1 was started again by its owner" in ended.err
+    restored = [int(line.split()[-1]) for line in ended.out.splitlines() if line.startswith("begins after step")]
+    assert len(restored) == 2, ended.out
+    assert restored[0] == 0 < restored[1] < 24
+    assert left_behind(home) == []
+
+
+def test_no_provider_dies_where_that_is_not_wanted(minga: Minga, home: Path, tmp_path: Path, jobs_python: Path) -> None:
+    (tmp_path / "job.yaml").write_text(SURVIVOR.replace("-lt 24", "-lt 4").replace("24}", "4}"))
+    report = tmp_path / "report.json"
+    words = ("--environment", f"python={jobs_python}", "--job", "job.yaml", "--report", str(report), "--no-kill")
+    ended = minga(*DEMO, *words)
+    assert ended.code == 0, ended
+    assert json.loads(report.read_text())["job"]["attempts"] == 1
+    assert "kills" not in ended.err
+
+
 def test_a_job_that_fails_ends_the_demo_with_its_code(
     minga: Minga, home: Path, tmp_path: Path, jobs_python: Path
 ) -> None:

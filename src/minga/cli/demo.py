@@ -1,9 +1,9 @@
 """`minga demo`: the whole of Minga on one machine, in a few minutes.
 
 Starts a network of its own (chain, board, three providers, each its own process, key and sandbox), submits a job as a
-tenant would, shows it, prints what the trained model wrote and the bill, writes a report, and stops everything. Its
-folder is $MINGA_HOME/demo: a network that `minga up` runs is never touched. The folder is emptied at the start and
-kept afterwards, so that what the job left can be looked at.
+tenant would, shows it, kills the first provider with -9 in the middle of the work, prints what the trained model wrote
+and the bill, writes a report, and stops everything. Its folder is $MINGA_HOME/demo: a network that `minga up` runs is
+never touched. The folder is emptied at the start and kept afterwards, so that what the job left can be looked at.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +43,9 @@ SAMPLE_LINES = 12
 DOWN_S = 8.0
 """How long a provider may take to stop: nothing is left to save when the demo ends."""
 
+SETTLE_S = 60.0
+SETTLE_POLL_S = 0.1
+
 AT_WORK = ("sending", "starting", "running", "paused", "collecting")
 
 
@@ -51,8 +57,12 @@ def demo(
     driver: Annotated[str, typer.Option(help="bubblewrap, or process (no sandbox).")] = "bubblewrap",
     environment: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER for jobs.")] = None,
     providers: Annotated[int, typer.Option(min=1, max=16, help="Provider processes.")] = 3,
+    kill: Annotated[bool, typer.Option(help="Kill the first provider with -9 in the middle of the work.")] = True,
 ) -> None:
-    """Train a language model for pay on a network of this machine, and show the bill; ends within five minutes."""
+    """Train a language model for pay on a network of this machine, and show the bill; ends within five minutes.
+
+    The first provider is killed in the middle of the work: the job goes on at another one from its last checkpoint.
+    """
     from minga.cli.localnet import LocalNetwork, Plan
     from minga.client.jobfile import load_job_file
 
@@ -64,7 +74,7 @@ def demo(
     settings = Settings(settings_of(ctx).folder / "demo", LOCAL)
     network = LocalNetwork(settings)
     with _cleaned_up(network):
-        _show(settings, network, plan, spec, report, screenshot)
+        _show(settings, network, plan, spec, _Wishes(report, screenshot, kill and spec.checkpoint and providers > 1))
 
 
 def _example() -> Path:
@@ -127,35 +137,63 @@ def _empty(folder: Path) -> None:
             remove_tree(path)
 
 
-def _show(
-    settings: Settings,
-    network: LocalNetwork,
-    plan: Plan,
-    spec: JobSpec,
-    report: Path | None,
-    screenshot: Path | None,
-) -> None:
+@dataclass(frozen=True)
+class _Wishes:
+    """What the demo shall leave behind, and whether a provider dies in it."""
+
+    report: Path | None
+    screenshot: Path | None
+    kill: bool
+
+
+def _show(settings: Settings, network: LocalNetwork, plan: Plan, spec: JobSpec, wishes: _Wishes) -> None:
     from minga.cli.follow import Follower
     from minga.cli.jobs import exit_code
+    from minga.cli.mishap import Mishap
 
     say(f"a network of its own in {settings.folder}")
     known = network.up(plan, say)
     decimals = known.chain.deployment.decimals
-    crew = _Crew(network, plan, decimals)
-    shot = _Shot(crew) if screenshot else None
+    crew = _Crew(network, decimals)
+    mishap = Mishap(network, {address: name for name, address, _ in crew.members})
+    crew.state = mishap.state
+    shot = _Shot(crew) if wishes.screenshot else None
+
+    def look(view: JobView) -> None:
+        if shot is not None:
+            shot.look(view)
+        if wishes.kill:
+            mishap.look(view)
+
     with settings.connect() as client:
         handle = client.submit(spec)
-        follower = Follower(handle, decimals, sys.stdout.isatty(), shot.look if shot else None)
+        follower = Follower(handle, decimals, sys.stdout.isatty(), look)
         status = follower.run(lambda: False, lambda: crew.render(follower.view))
+        mishap.finish()
+        _settle(client, handle)
         value = handle.report() | {"result": _result(handle)}
         _tell_result(client, handle, value)
-    if report is not None:
-        _write(report, json.dumps(value, indent=2) + "\n")
-        say(f"report: {report}")
-    if shot is not None and screenshot is not None:
-        _write(screenshot, shot.svg(follower.view, value))
+    if wishes.report is not None:
+        _write(wishes.report, json.dumps(value, indent=2) + "\n")
+        say(f"report: {wishes.report}")
+    if shot is not None and wishes.screenshot is not None:
+        _write(wishes.screenshot, shot.svg(follower.view, value))
     if exit_code(status):
         raise typer.Exit(exit_code(status))
+
+
+def _settle(client: Client, handle: JobHandle) -> None:
+    """Run the job on until nothing of its money is locked any more; what is locked after `SETTLE_S` is on the bill."""
+    if handle.status().settled:
+        return
+    stopping = threading.Event()
+    server = threading.Thread(target=client.serve, args=(stopping,), name="settle", daemon=True)
+    server.start()
+    deadline = time.monotonic() + SETTLE_S
+    while not handle.status().settled and time.monotonic() < deadline:
+        time.sleep(SETTLE_POLL_S)
+    stopping.set()
+    server.join(SETTLE_S)
 
 
 def _write(path: Path, text: str) -> None:
@@ -194,10 +232,10 @@ def _tell_result(client: Client, handle: JobHandle, value: dict[str, Any]) -> No
 class _Crew:
     """The providers as a table below the job."""
 
-    def __init__(self, network: LocalNetwork, plan: Plan, decimals: int) -> None:
+    def __init__(self, network: LocalNetwork, decimals: int) -> None:
         from minga.cli.provide import OPERATOR
 
-        self.decimals = decimals
+        self.state: Mapping[str, str] = {}
         self.members: list[tuple[str, str, str]] = []
         for record in network.provider_records():
             keys = {info.name: info for info in Settings(network.folder / record.name).open_keys().info()}
@@ -214,7 +252,8 @@ class _Crew:
             table.add_column(name, no_wrap=True)
         for name, address, price in self.members:
             here = view.offer.get("provider") == address and view.phase in AT_WORK
-            state = "[cyan]working on the job[/]" if here else "[dim]idle[/]"
+            told = self.state.get(address)
+            state = "[cyan]working on the job[/]" if here else f"[red]{told}[/]" if told else "[dim]idle[/]"
             table.add_row(name, short(address), f"${price}/h", state)
         return table
 

@@ -51,6 +51,7 @@ class JobView:
     working_s: int = 0
     spent: int = 0
     deposit: int = 0
+    checkpoints: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
     warnings: deque[str] = field(default_factory=lambda: deque(maxlen=2))
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=LOSSES_MAX))
@@ -71,6 +72,8 @@ class JobView:
             self.spent = int(data["spent"])
         elif kind == "progress":
             self.progress = data
+        elif kind == "checkpoint":
+            self.checkpoints += 1
         elif kind == "warning":
             self.warnings.append(clean(f"{data.get('code')}: {data.get('fact')}"))
 

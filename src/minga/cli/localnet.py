@@ -251,19 +251,40 @@ async def mint(folder: Path, address: Address, tokens: int, wei: int = 0) -> Non
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder or a file; what belongs to root goes through `sudo -n`. Nothing there: nothing to do."""
+    """Delete a folder or a file; what belongs to root goes through `sudo -n`. Nothing there: nothing to do.
+
+    A sandbox whose supervisor was killed leaves its disk mounted: what is mounted below the folder is unmounted first.
+    """
+    for mounted in _mounts_below(folder):
+        command = _root_command(["umount", mounted])
+        if command is not None:
+            subprocess.run(command, check=False, capture_output=True)
     if folder.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.exists():
         folder.unlink()
     if folder.exists():
-        from minga.runtimes.probe import root_command
-
-        command = root_command(["rm", "-rf", "--one-file-system", str(folder)])
+        command = _root_command(["rm", "-rf", "--one-file-system", str(folder)])
         if command is not None:
             subprocess.run(list(command), check=False, capture_output=True)
     if folder.exists():
         raise InvalidInput(f"{folder} cannot be deleted", "delete it by hand, as root if need be")
+
+
+def _root_command(argv: list[str]) -> list[str] | None:
+    from minga.runtimes.probe import root_command
+
+    return root_command(argv)
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """Places below `folder` where something is mounted, the deepest first; none where that cannot be told."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return []
+    places = [line.split(" ")[1].encode().decode("unicode_escape") for line in lines]
+    return sorted((place for place in places if place.startswith(f"{folder.absolute()}/")), key=len, reverse=True)
 
 
 def _saved(home: Home) -> Network | None:
