@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ class SimulatedChain:
         self.fail_at = -1
         self.then = "fail"
         self.reorg: tuple[int, list[int]] = (0, [])
+        self.other: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
         self.asked = 0
         self.grow([0])
 
@@ -67,34 +69,37 @@ class SimulatedChain:
         last = len(self.blocks) - 1 - confirmations
         return [log for block in self.blocks[: last + 1] for log in self.logs[block.hash]]
 
-    def _ask(self) -> None:
+    async def _ask(self) -> None:
         self.asked += 1
         if self.asked == self.fail_at:
             if self.then == "fail":
                 raise RpcUnavailable("the node failed", "try again")
-            self.drop(*self.reorg)
+            if self.then == "other":
+                await self.other()
+            else:
+                self.drop(*self.reorg)
 
     async def head(self) -> Header:
-        self._ask()
+        await self._ask()
         return self.blocks[-1]
 
     async def headers(self, numbers: Sequence[int]) -> list[Header | None]:
-        self._ask()
+        await self._ask()
         return [self.blocks[number] if number < len(self.blocks) else None for number in numbers]
 
     async def logs_between(self, first: int, last: int) -> list[Log]:
-        self._ask()
+        await self._ask()
         return [log for block in self.blocks[first : last + 1] for log in self.logs[block.hash]]
 
     async def logs_of(self, hashes: Sequence[str]) -> list[list[Log]]:
-        self._ask()
+        await self._ask()
         known = {block.hash for block in self.blocks}
         if not set(hashes) <= known:
             raise BadAnswer("unknown block", "poll again")
         return [list(self.logs[name]) for name in hashes]
 
     async def agrees(self, number: int, block_hash: str) -> bool:
-        self._ask()
+        await self._ask()
         return number < len(self.blocks) and self.blocks[number].hash == block_hash
 
 
@@ -124,6 +129,7 @@ STEPS = st.one_of(
     st.tuples(st.just("poll"), st.sampled_from(["acknowledge", "keep", "lose"])),
     st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("fail"), st.integers(1, 6)),
+    st.tuples(st.just("other"), st.integers(0, 6)),
     st.tuples(st.just("meanwhile"), st.tuples(st.integers(1, 6), st.tuples(st.integers(1, 20), COUNTS))),
 )
 
@@ -136,9 +142,11 @@ def test_the_consumer_ends_with_the_canonical_events(steps: list[tuple[str, obje
 
 
 async def _walk(steps: list[tuple[str, object]], confirmations: int, path: Path) -> None:
+    """`other`: a process that reads on in the same file, before (0) or in the middle of a poll of ours."""
     chain, consumer = SimulatedChain(), Consumer()
-    store = EventStore(path)
-    reader = EventReader(chain, store, PLACES, confirmations)
+    store, theirs = EventStore(path), EventStore(path)
+    reader, other = EventReader(chain, store, PLACES, confirmations), EventReader(chain, theirs, PLACES, confirmations)
+    chain.other = other.poll
     for kind, value in steps:
         chain.fail_at = -1
         match kind, value:
@@ -156,7 +164,11 @@ async def _walk(steps: list[tuple[str, object]], confirmations: int, path: Path)
                 chain.fail_at, chain.then = chain.asked + at, "fail"
             case "meanwhile", (int(at), tuple(change)):
                 chain.fail_at, chain.then, chain.reorg = chain.asked + at, "reorg", change
-        if kind in ("poll", "fail", "meanwhile"):
+            case "other", 0:
+                await other.poll()
+            case "other", int(at):
+                chain.fail_at, chain.then = chain.asked + at, "other"
+        if kind in ("poll", "fail", "meanwhile", "other"):
             await _poll(reader, consumer, str(value))
     chain.fail_at = -1
     for _ in range(2):  # the second finds what the first's end left
@@ -169,7 +181,10 @@ async def _walk(steps: list[tuple[str, object]], confirmations: int, path: Path)
     replayed = View()
     replayed.apply(found)
     assert reader.view == replayed
+    await other.poll()
+    assert other.view == replayed
     store.close()
+    theirs.close()
 
 
 async def _poll(reader: EventReader, consumer: Consumer, how: str) -> None:

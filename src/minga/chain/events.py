@@ -73,6 +73,8 @@ class EventReader:
         self._confirmations = confirmations
         self._range = RANGE[1]
         self._viewed = -1
+        self._last: Header | None = None
+        self._undos = store.undos()
         self.view = View()
 
     async def poll(self) -> Changes:
@@ -100,44 +102,46 @@ class EventReader:
                 (found,) = (head,) if tip.number == head.number else await self._source.headers([tip.number])
                 if found and found.hash == tip.hash:
                     return
-            self._store.undo(tip.number)
-            self._viewed = self._viewed if tip.number > self._viewed else -1
+            self._store.undo(tip)
             reach("chain.events.rewound")
             tip = self._store.tip()
 
     async def _advance(self, head: Header) -> None:
-        tip = self._store.tip()
-        first = tip.number + 1 if tip else self._deployment.start_block
+        tip, first = self._next()
         while first <= head.number - NEAR:
-            first = await self._read_range(first, min(first + self._range - 1, head.number - NEAR))
-        await self._read_near(first, head)
+            await self._read_range(tip, first, min(first + self._range - 1, head.number - NEAR))
+            tip, first = self._next()
+        await self._read_near(tip, first, head)
 
-    async def _read_range(self, first: int, last: int) -> int:
-        """Store logs of blocks `first` … `last`; returns the next block to read."""
+    def _next(self) -> tuple[Header | None, int]:
+        """The highest block that is stored, and the number of the first to read."""
+        tip = self._store.tip()
+        return tip, tip.number + 1 if tip else self._deployment.start_block
+
+    async def _read_range(self, tip: Header | None, first: int, last: int) -> None:
+        """Store logs of blocks `first` … `last`, which follow `tip`, or halve the range for the next try."""
         try:
             logs = await self._source.logs_between(first, last)
         except (RpcUnavailable, BadAnswer):
             if self._range <= RANGE[0]:
                 raise
             self._range = max(RANGE[0], self._range // 4)
-            return first
+            return
         numbers = sorted({log.block for log in logs} | {last})
         headers = _all_there(await self._source.headers(numbers))
         by_number = {header.number: header for header in headers}
         for log in logs:
             if not first <= log.block <= last or log.block_hash != by_number[log.block].hash:
                 raise BadAnswer("logs and blocks of a range do not fit together", "poll again")
-        self._store.add(headers, logs)
+        self._store.add(tip, headers, logs)
         reach("chain.events.stored")
         self._range = min(RANGE[1], self._range * 2)
-        return last + 1
 
-    async def _read_near(self, first: int, head: Header) -> None:
+    async def _read_near(self, tip: Header | None, first: int, head: Header) -> None:
         if first > head.number:
             return
         headers = _all_there([*await self._source.headers(range(first, head.number)), head])
-        tip = self._store.tip()
-        parent = tip.hash if tip and tip.number == first - 1 else headers[0].parent
+        parent = tip.hash if tip else headers[0].parent
         for header in headers:
             if header.parent != parent:
                 return  # the chain moved while it was read: the next poll rewinds
@@ -146,7 +150,7 @@ class EventReader:
         for header, found in zip(headers, logs, strict=True):
             if any(log.block_hash != header.hash or log.block != header.number for log in found):
                 raise BadAnswer("a node returned logs of another block", "poll again")
-        self._store.add(headers, [log for found in logs for log in found])
+        self._store.add(tip, headers, [log for found in logs for log in found])
         reach("chain.events.stored")
 
     async def _agreed(self, upto: int) -> int:
@@ -163,8 +167,11 @@ class EventReader:
         return min(stored.number, max(self._viewed, self._store.offered()))
 
     def _update_view(self, upto: int) -> None:
-        if self._viewed < 0 or upto < self._viewed:
+        undos = self._store.undos()
+        moved = undos != self._undos and not (self._last and self._store.holds(self._last))
+        if moved or upto < self._viewed:
             self.view, self._viewed = View(), -1
+        self._last, self._undos = self._store.block_upto(upto), undos
         self.view.apply(self._seen(self._store.logs(self._viewed + 1, upto)))
         self._viewed = upto
 

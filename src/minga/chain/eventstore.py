@@ -1,7 +1,8 @@
 """What the event reader remembers: blocks, logs, and how far its consumer has come. SQLite, durable at each step.
 
 Does not know nodes or what logs mean. Rules: a block's logs come and go with it; a log that was offered and whose block
-went stays in `undone` until that is acknowledged.
+went stays in `undone` until that is acknowledged; several processes may read on in one file, and what one of them did
+since the other looked is not done again.
 """
 
 from __future__ import annotations
@@ -66,10 +67,13 @@ class EventStore:
         with self._lock, translated():
             return self._db.execute(query, values).fetchone()
 
-    def add(self, headers: Iterable[Header], logs: Iterable[Log]) -> None:
-        """Store blocks above the tip and their logs, all or none."""
+    def add(self, after: Header | None, headers: Iterable[Header], logs: Iterable[Log]) -> None:
+        """Store blocks above `after` and their logs, all or none: none when that is not the tip any more."""
         times = {}
         with self._lock, translated(), transaction(self._db):
+            query = "SELECT number, hash FROM block ORDER BY number DESC LIMIT 1"
+            if self._db.execute(query).fetchone() != ((after.number, after.hash) if after else None):
+                return  # another process read on, or undid a block
             for header in headers:
                 times[header.number] = header.time
                 values = (header.number, header.hash, header.parent, header.time)
@@ -79,9 +83,17 @@ class EventStore:
             empty = "number < ? AND NOT EXISTS (SELECT 1 FROM log WHERE log.block = block.number)"
             self._db.execute(f"DELETE FROM block WHERE {empty}", (max(times, default=0) - KEEP,))
 
-    def undo(self, number: int) -> None:
-        """Forget block `number` and above; logs that were offered move to `undone`, the newest first."""
+    def undo(self, tip: Header) -> None:
+        """Forget a block and all above it; logs that were offered move to `undone`, the newest first.
+
+        Nothing happens when the block is not there any more.
+        """
+        number = tip.number
         with self._lock, translated(), transaction(self._db):
+            query = "SELECT 1 FROM block WHERE number = ? AND hash = ?"
+            if self._db.execute(query, (number, tip.hash)).fetchone() is None:
+                return
+            self._set("undos", self._cursor("undos") + 1)
             offered = self._cursor("offered")
             query = f"INSERT INTO undone ({_FIELDS}) SELECT {_FIELDS} FROM log WHERE block BETWEEN ? AND ?"
             self._db.execute(f"{query} ORDER BY block DESC, idx DESC", (number, offered))
@@ -89,6 +101,15 @@ class EventStore:
             self._db.execute("DELETE FROM block WHERE number >= ?", (number,))
             for name in ("offered", "acknowledged"):
                 self._set(name, min(self._cursor(name), number - 1))
+
+    def undos(self) -> int:
+        """A number that changes whenever blocks are forgotten, whichever process does it."""
+        with self._lock, translated():
+            return self._cursor("undos")
+
+    def holds(self, header: Header) -> bool:
+        """Whether this very block is kept."""
+        return self._one("SELECT 1 FROM block WHERE number = ? AND hash = ?", header.number, header.hash) is not None
 
     def logs(self, first: int, last: int) -> list[Stored]:
         """Logs of blocks `first` … `last` in chain order."""
