@@ -1,0 +1,1 @@
+"""A computation becomes a claim that anybody can check."""
