@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from minga.chain.chain import ContractEvent, Position, Seen
@@ -21,7 +23,7 @@ from minga.chain.contract_events import (
 from minga.chain.view import View
 from minga.core.crypto import ZERO_ADDRESS, Address, Hash32
 from minga.core.units import Amount
-from minga.protocol.lease import Lease, Phase
+from minga.protocol.lease import How, Lease, Phase
 
 TENANT, PROVIDER, VALIDATOR = (Address(f"0x{number:040x}") for number in (1, 2, 3))
 MACHINE = Hash32(f"0x{5:064x}")
@@ -106,7 +108,19 @@ def test_leases(events: tuple[ContractEvent, ...], expected: tuple[object, ...])
 def test_a_closing_lease_says_when_anyone_may_finish_and_a_closed_one_how() -> None:
     record = view_of(OPENED, ClosingStarted(LEASE.id, PROVIDER, 4000, 5), closed(0)).leases[LEASE.id]
     assert record.finish_at == 4000
-    assert record.closed == closed(0)
+    assert (record.closed, record.closed_at, record.tenant_said) == (closed(0), 1002, 5)
+
+
+def test_a_release_is_the_tenants_word_and_a_close_is_not() -> None:
+    released = replace(closed(0), how=How.RELEASE, why=7)
+    assert view_of(OPENED, released).leases[LEASE.id].tenant_said == 7
+    assert view_of(OPENED, closed(0)).leases[LEASE.id].tenant_said is None
+
+
+def test_ended_leases_are_listed_once_they_are_closed() -> None:
+    assert view_of(OPENED, closed(100)).ended == []
+    held = view_of(OPENED, closed(100), HoldEnded(LEASE.id, TENANT, *amounts(30, 70)))
+    assert held.ended == view_of(OPENED, closed(0)).ended == [LEASE.id]
 
 
 def test_events_of_leases_that_were_never_seen_change_nothing() -> None:

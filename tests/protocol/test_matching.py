@@ -106,6 +106,7 @@ NEEDS = {
     "environment": Requirements(environment="cuda"),
     "sandbox": Requirements(sandboxes=("podman",)),
     "close_window": Requirements(close_window_max=3599),
+    "quantum": Requirements(quantum_min=61),
     "reliability": Requirements(reliability_ppm_min=1),
 }
 
@@ -142,6 +143,18 @@ def test_ranking_is_by_expected_cost_and_everywhere_the_same() -> None:
     found = rank(Requirements(), [cheap, dear], lambda provider: 1_000_000)
     assert found[0].expected_per_hour == found[0].price_per_hour
     assert rank(Requirements(gpus=parse_accelerators("H100")), [cheap]) == []
+
+
+def test_a_better_record_may_cost_more() -> None:
+    cheap, dear = bundle_of(1, 400_000), bundle_of(2, 430_000)
+    listed = [*rank(Requirements(), [cheap], lambda _: 800_000), *rank(Requirements(), [dear], lambda _: 990_000)]
+    assert listed[0].expected_per_hour == 500_000 > listed[1].expected_per_hour
+    assert [item.reliability_ppm for item in listed] == [800_000, 990_000]
+    unread = rank(Requirements(), [cheap])[0]
+    assert unread.expected_per_hour == listed[0].expected_per_hour  # who cannot be judged counts as new
+    assert unread.reliability_ppm is None
+    assert unmet(Requirements(reliability_ppm_min=800_000), cheap, 800_000) == ()
+    assert unmet(Requirements(reliability_ppm_min=800_001), cheap, 800_000) == ("reliability",)
 
 
 @pytest.mark.parametrize(

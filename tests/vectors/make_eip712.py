@@ -50,6 +50,11 @@ TYPES: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
         [("offer", "bytes32"), ("url", "string"), ("posted_at", "uint64")],
         {"offer": "0x" + "ee" * 32, "url": "https://host.example:4433/ü", "posted_at": 1_800_000_000},
     ),
+    "Complaint": (
+        "session",
+        [("lease", "bytes32"), ("provider", "address"), ("reason", "uint8"), ("made_at", "uint64")],
+        {"lease": LEASE, "provider": "0x" + "01" * 20, "reason": 5, "made_at": 1_800_000_000},
+    ),
 }  # fmt: skip
 
 

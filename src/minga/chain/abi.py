@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,21 +35,22 @@ class Type:
     size: int = 0
     items: tuple[Type, ...] = ()
 
-    @property
-    def dynamic(self) -> bool:
-        """Whether the value stands behind an offset."""
-        if self.name == "array":
-            return self.size < 0 or self.items[0].dynamic
-        return self.name in ("bytes", "string") or any(item.dynamic for item in self.items)
+    dynamic: bool = field(init=False, repr=False, compare=False)
+    """Whether the value stands behind an offset."""
+    head_bytes: int = field(init=False, repr=False, compare=False)
+    """Bytes that the value takes in the head of the structure around it."""
 
-    @property
-    def head_bytes(self) -> int:
-        """Bytes that the value takes in the head of the structure around it."""
-        if self.dynamic:
-            return 32
-        if self.name == "array":
-            return self.size * self.items[0].head_bytes
-        return sum(item.head_bytes for item in self.items) if self.name == "tuple" else 32
+    def __post_init__(self) -> None:
+        # Worked out once: whoever reads a long history asks for it hundreds of times a lease.
+        inner = any(item.dynamic for item in self.items)
+        dynamic = inner or self.name in ("bytes", "string") or (self.name == "array" and self.size < 0)
+        head = 32
+        if not dynamic and self.name == "array":
+            head = self.size * self.items[0].head_bytes
+        elif not dynamic and self.name == "tuple":
+            head = sum(item.head_bytes for item in self.items)
+        object.__setattr__(self, "dynamic", dynamic)
+        object.__setattr__(self, "head_bytes", head)
 
 
 @lru_cache(maxsize=1024)

@@ -24,7 +24,7 @@ from minga.chain.contract_events import (
 )
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
-from minga.protocol.lease import Lease, Phase
+from minga.protocol.lease import How, Lease, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class LeaseRecord:
     """A lease as its events tell it. Amounts are token units; `paid` and `fee` are totals so far.
 
     `ends_at`: the agreed end. `finish_at`: once CLOSING, when anyone may finish. `closed`: its end, once it came.
-    `opened`: where its opening stands.
+    `opened`: where its opening stands. `tenant_said`: the code of its tenant's own close or release, if it made one;
+    `closed_at` chain time of `closed`.
     """
 
     lease: Lease
@@ -57,15 +58,21 @@ class LeaseRecord:
     finish_at: int | None = None
     closed: Closed | None = None
     hold_ended: HoldEnded | None = None
+    tenant_said: int | None = None
+    closed_at: int | None = None
 
 
 @dataclass
 class View:
-    """Providers by address, leases by id, attestations by (provider, machine, validator)."""
+    """Providers by address, leases by id, attestations by (provider, machine, validator).
+
+    `ended`: ids of the leases that are CLOSED, in the order of their ends, so that a reader takes in only new ones.
+    """
 
     providers: dict[Address, ProviderRecord] = field(default_factory=dict)
     leases: dict[Hash32, LeaseRecord] = field(default_factory=dict)
     attestations: dict[tuple[Address, Hash32, Address], Attested] = field(default_factory=dict)
+    ended: list[Hash32] = field(default_factory=list)
 
     def apply(self, news: Iterable[Seen]) -> None:
         """Fold events in, in chain order."""
@@ -107,12 +114,18 @@ class View:
                 paid, fee = Amount(known.paid + event.paid), Amount(known.fee + event.fee)
                 known = replace(known, settled=event.settled, paid=paid, fee=fee)
             case ClosingStarted():
-                known = replace(known, phase=Phase.CLOSING, finish_at=event.finish_at)
+                known = replace(known, phase=Phase.CLOSING, finish_at=event.finish_at, tenant_said=event.why)
             case Closed():
                 phase = Phase.HELD if event.held else Phase.CLOSED
                 settled = event.settled
-                known = replace(known, phase=phase, settled=settled, paid=event.paid, fee=event.fee, closed=event)
+                said = event.why if event.how == How.RELEASE else known.tenant_said
+                known = replace(
+                    known, phase=phase, settled=settled, paid=event.paid, fee=event.fee, closed=event,
+                    tenant_said=said, closed_at=seen.at.time,
+                )  # fmt: skip
             case HoldEnded():
                 paid = Amount(known.paid + event.to_provider)
                 known = replace(known, phase=Phase.CLOSED, paid=paid, hold_ended=event)
         self.leases[known.lease.id] = known
+        if known.phase is Phase.CLOSED and isinstance(event, Closed | HoldEnded):
+            self.ended.append(known.lease.id)

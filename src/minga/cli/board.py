@@ -1,11 +1,12 @@
-"""`minga board`: run a board, a small cache of signed offers that anyone may run and nobody needs to believe.
+"""`minga board`: run a board, a small cache of offers and complaints that anyone may run and nobody needs to believe.
 
-What it holds is written to a file now and then, so that a restart does not begin empty; every line of that file is
-checked like a post when it is read again.
+What it holds is written to files now and then, so that a restart does not begin empty; every line of them is checked
+like a post when it is read again. The chain is asked only for the lease of a complaint that comes.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,12 @@ from minga.cli.options import port_option, settings_of
 from minga.cli.output import tell
 
 if TYPE_CHECKING:
+    from minga.chain.chain import Chain
     from minga.client.home import Network
+    from minga.core.crypto import Hash32
     from minga.explorer.board import Limits, OfferBook
+    from minga.explorer.complaints import ComplaintBook
+    from minga.protocol.lease import Lease
 
 ReadyFile = Annotated[Path | None, typer.Option("--ready-file", hidden=True)]
 
@@ -33,7 +38,7 @@ def board(
     ready_file: ReadyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="An error as JSON.")] = False,
 ) -> None:
-    """Hold and serve signed offers of the chosen network until stopped; off loopback put a TLS proxy before it."""
+    """Hold and serve signed offers and complaints until stopped; off loopback put a TLS proxy before it."""
     from minga.cli.world import run_async, run_until_signal
     from minga.explorer.board import Limits
 
@@ -41,43 +46,63 @@ def board(
     settings = settings_of(ctx)
     network = settings.network()
     limits = Limits(offers_max=offers_max, posts_per_minute=posts_per_minute)
-    file = settings.folder / "board" / f"{network.name}.jsonl"
+    folder = settings.folder / "board"
 
     async def main(stop: Any) -> None:
-        await _serve(network, host, port, limits, file, ready_file, stop)
+        await _serve(network, host, port, limits, folder, ready_file, stop)
 
     run_async(lambda: run_until_signal(main))
 
 
 async def _serve(
-    network: Network, host: str, port: int, limits: Limits, file: Path, ready_file: Path | None, stop: Any
+    network: Network, host: str, port: int, limits: Limits, folder: Path, ready_file: Path | None, stop: Any
 ) -> None:
     import anyio
 
+    from minga.chain.node import open_chain
     from minga.cli.processes import announce_ready
     from minga.cli.world import RealClock
     from minga.explorer.app import board_app
     from minga.explorer.board import OfferBook
+    from minga.explorer.complaints import ComplaintBook
     from minga.transport.http import serve
 
-    book, clock = OfferBook(network.chain.domain, limits), RealClock()
-    book.load(_lines(file), clock.now())
-    app = board_app(book, clock, network.chain.deployment.decimals)
-    async with serve(app, host, port) as server, anyio.create_task_group() as group:
-        tell(f"board of {network.name} (chain {network.chain.chain_id}) at {server.url}; Ctrl-C stops it")
-        group.start_soon(_keep, book, file)
-        announce_ready(ready_file, {"url": server.url})
-        await stop.wait()
-        group.cancel_scope.cancel()
-    await _save(book, file)
+    spec, clock = network.chain, RealClock()
+    book, complaints = OfferBook(spec.domain, limits), ComplaintBook(spec.domain)
+    kept: dict[Path, OfferBook | ComplaintBook] = {
+        folder / f"{network.name}.jsonl": book,
+        folder / f"{network.name}.complaints.jsonl": complaints,
+    }
+    for file, held in kept.items():
+        held.load(_lines(file), clock.now())
+    async with open_chain(spec, folder / "chain" / network.name, clock) as chain:
+        app = board_app(book, clock, spec.deployment.decimals, complaints, partial(_find_lease, chain, anyio.Lock()))
+        async with serve(app, host, port) as server, anyio.create_task_group() as group:
+            tell(f"board of {network.name} (chain {spec.chain_id}) at {server.url}; Ctrl-C stops it")
+            for file, held in kept.items():
+                group.start_soon(_keep, held, file)
+            announce_ready(ready_file, {"url": server.url})
+            await stop.wait()
+            group.cancel_scope.cancel()
+    for file, held in kept.items():
+        await _save(held, file)
     tell("board: stopped")
+
+
+async def _find_lease(chain: Chain, reading: Any, lease_id: Hash32) -> Lease | None:
+    """What the chain knows of a lease; its events are read on only where the lease is not known yet."""
+    if lease_id not in chain.view.leases:
+        async with reading:
+            chain.acknowledge(await chain.poll())
+    found = chain.view.leases.get(lease_id)
+    return found.lease if found else None
 
 
 def _lines(file: Path) -> list[bytes]:
     return file.read_bytes().splitlines() if file.is_file() else []
 
 
-async def _keep(book: OfferBook, file: Path) -> None:
+async def _keep(book: OfferBook | ComplaintBook, file: Path) -> None:
     import anyio
 
     written = -1
@@ -88,7 +113,7 @@ async def _keep(book: OfferBook, file: Path) -> None:
         await anyio.sleep(SAVE_S)
 
 
-async def _save(book: OfferBook, file: Path) -> None:
+async def _save(book: OfferBook | ComplaintBook, file: Path) -> None:
     import anyio
 
     from minga.store.blobs import write_atomic

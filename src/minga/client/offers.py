@@ -2,9 +2,10 @@
 
 What a bundle says of itself is checked when it arrives (hashes, both signatures, time); what only the chain knows
 (registered, agent key, epoch, free units) is checked before one is taken. An index over many offers is
-`minga.protocol.search`.
+`minga.protocol.search`. With the offers come the records of their providers: the chain's events are read on, and boards
+are asked for complaints; both are bounded in time and never stop anyone from buying.
 
-Rule: a board can hide offers, and that is all that it can do.
+Rule: a board can hide offers and complaints, and that is all that it can do.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from minga.chain.chain import Chain
 from minga.chain.contracts import Market, Registry
 from minga.client.home import Network
 from minga.client.provider_api import Connect, ProviderApi
+from minga.client.records import Records, Standing
 from minga.core.crypto import Address, Hash32
 from minga.core.effects import Clock
 from minga.core.errors import BoardUnavailable, ContractError, MingaError
+from minga.core.spec import Speed
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
-from minga.protocol.matching import Ranked, Requirements, fit, rank, ranked, unknown
+from minga.protocol.matching import Ranked, Reliability, Requirements, fit, rank, ranked, unknown
+from minga.protocol.reliability import Record
 from minga.protocol.search import OfferIndex, Query, parse_query, row_of
 from minga.protocol.wire import OfferBundle
 
@@ -56,6 +60,7 @@ class OfferSource:
         self._registry = Registry(network.chain.deployment.registry)
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._last: tuple[float, Gathered] | None = None
+        self._records = Records(chain, network.boards, self._http, clock)
         self._asking = anyio.Lock()
 
     async def aclose(self) -> None:
@@ -97,9 +102,14 @@ class OfferSource:
             nonlocal time
             time = await self.chain.time()
 
-        sources = await self._sources()
+        if not self.network.boards:
+            await self._records.read_on(failures)
+        sources = self._sources()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(look_at_clock)
+            if self.network.boards:
+                tasks.start_soon(self._records.read_on, failures)
+                self._records.ask_boards(tasks)
             for url, ask_one in sources:
                 tasks.start_soon(ask, url, ask_one)
         if sources and not answers:
@@ -107,6 +117,7 @@ class OfferSource:
         checked: dict[str, OfferBundle] = {}
         for bundle in (item for answer in answers for item in answer):
             self._take(bundle, time, checked)
+        self._records.take_in()
         return Gathered(tuple(checked.values()), time, tuple(failures))
 
     def _take(self, bundle: OfferBundle, time: int, checked: dict[str, OfferBundle]) -> None:
@@ -120,17 +131,19 @@ class OfferSource:
 
     def _asker(self, url: str, query: str) -> Callable[[], Awaitable[list[OfferBundle]]]:
         async def ask() -> list[OfferBundle]:
-            if url not in self._clients:
-                self._clients[url] = self._connect(url, None)
-            return await ProviderApi(self._clients[url]).offers(query)
+            return await ProviderApi(self._http(url)).offers(query)
 
         return ask
 
-    async def _sources(self) -> list[tuple[str, Callable[[], Awaitable[list[OfferBundle]]]]]:
+    def _http(self, url: str) -> httpx.AsyncClient:
+        if url not in self._clients:
+            self._clients[url] = self._connect(url, None)
+        return self._clients[url]
+
+    def _sources(self) -> list[tuple[str, Callable[[], Awaitable[list[OfferBundle]]]]]:
         """The boards; without any, the providers of Registry's events."""
         if self.network.boards:
             return [(url, self._asker(url, f"?limit={BOARD_LIMIT}")) for url in self.network.boards]
-        self.chain.acknowledge(await self.chain.poll())
         urls = dict.fromkeys(record.uri for record in self.chain.view.providers.values())
         named = [url for url in list(urls)[-PROVIDERS_MAX:] if url.startswith(("http://", "https://"))]
         for url in named:
@@ -139,6 +152,18 @@ class OfferSource:
                 # what is checked here, and nothing secret is sent.
                 self._clients[url] = httpx.AsyncClient(base_url=url, verify=False, trust_env=False)
         return [(url, self._asker(url, "")) for url in named]
+
+    def reliability(self) -> Reliability:
+        """Provider → the share that it kept, parts per million, as of the last `gather`; see `Records.reliability`."""
+        return self._records.reliability()
+
+    def records(self) -> Callable[[str], Record]:
+        """Provider → its record, as of the last `gather`; the prior where nothing is known."""
+        return self._records.records()
+
+    async def standing(self, provider: str) -> Standing:
+        """A provider's record and the leases behind it; see `Records.standing`."""
+        return await self._records.standing(provider)
 
     async def is_free(self, item: Ranked) -> bool:
         """Whether the chain would take a lease on this offer now.
@@ -170,7 +195,7 @@ class OfferSource:
 
     async def choose(self, needs: Requirements, fresh: bool = False) -> list[Ranked]:
         """The offers that match, best first; `is_free` is still to be asked of the one that is taken."""
-        return rank(needs, (await self.gather(fresh)).bundles)
+        return rank(needs, (await self.gather(fresh)).bundles, self.reliability())
 
     async def find(self, text: str, limit: int) -> list[Ranked]:
         """Offers that meet a query, cheapest first, one unit of each.
@@ -180,15 +205,19 @@ class OfferSource:
         """
         query = parse_query(text, self.network.chain.deployment.decimals)
         found = await self.gather()
-        return search(found.bundles, query, limit, found.time)
+        return search(found.bundles, query, limit, found.time, self.reliability())
 
 
-def search(bundles: Iterable[OfferBundle], query: Query, limit: int, now: int) -> list[Ranked]:
+def search(
+    bundles: Iterable[OfferBundle], query: Query, limit: int, now: int, reliability: Reliability = unknown
+) -> list[Ranked]:
     """At most `limit` of `bundles` that meet `query` and are valid after `now`, cheapest per unit-hour first."""
     by_hash = {str(bundle.offer_hash()): bundle for bundle in bundles}
     index = OfferIndex()
-    index.add_many((name, row_of(bundle, unknown(bundle.offer.provider))) for name, bundle in by_hash.items())
-    return [ranked(by_hash[name], 1, None) for name in index.search(query, limit, now)]
+    ppm = {provider: reliability(provider) for provider in {item.offer.provider for item in by_hash.values()}}
+    index.add_many((name, row_of(bundle, ppm[bundle.offer.provider])) for name, bundle in by_hash.items())
+    found = (by_hash[name] for name in index.search(query, limit, now))
+    return [ranked(bundle, 1, ppm[bundle.offer.provider]) for bundle in found]
 
 
 def without(needs: Requirements, machines: Iterable[str]) -> Requirements:
@@ -205,5 +234,5 @@ def deal_of(item: Ranked) -> ev.Deal:
     return ev.Deal(
         offer.provider, offer.machine, item.offer_hash, Amount(int(offer.price_per_hour)), item.units, offer.quantum,
         Amount(int(offer.deposit_min)), offer.seconds_min, offer.seconds_max, offer.close_window,
-        item.bundle.terms.prepaid_quanta,
+        item.bundle.terms.prepaid_quanta, item.bundle.terms.speed not in (None, Speed()), item.bundle.terms.notice_s,
     )  # fmt: skip

@@ -13,13 +13,14 @@
 | environment   | its terms list it                                                                       |
 | sandbox       | its terms name an accepted sandbox                                                      |
 | close_window  | money comes back within the limit after its provider vanished                           |
+| quantum       | it lets at least so many seconds go unpaid (a check of checkpoints needs them)          |
 | prepaid       | it asks for no more prepaid quanta than allowed                                         |
 | arbiter       | it names no arbiter (no part of the payment is held back)                               |
 | reliability   | its provider's record is known and at least the limit                                   |
 | excluded      | its machine is not one that this job has left                                           |
 
-A lease takes as many units of an offer as the job needs. Ranking is by expected cost per hour, P / reliability (an
-unknown provider counts as `RELIABILITY_UNKNOWN_PPM`), then quantum, then offer hash, so that it is the same everywhere.
+A lease takes as many units of an offer as the job needs. Ranking is by expected cost per hour, P / reliability (a
+provider of which nothing can be known counts as a new one), then quantum, then offer hash: the same everywhere.
 
 Does not know: where offers come from, and whether they are true (`OfferBundle.check`, and the chain, say that).
 """
@@ -35,12 +36,14 @@ from minga.protocol.accelerators import Accelerator, GpuWish, normalise_gpu, par
 from minga.protocol.wire import OfferBundle
 
 PPM = 1_000_000
-RELIABILITY_UNKNOWN_PPM = 900_000
+RELIABILITY_UNKNOWN_PPM = 800_000
+"""The share of a new provider (`minga.protocol.reliability`)."""
+
 CLOSE_WINDOW_MAX = 3600
 SANDBOXED = ("bubblewrap", "podman")
 
 Reliability = Callable[[str], int | None]
-"""Provider address → parts per million of its ended leases that it ended well, or None without a record."""
+"""Provider address → parts per million of its record (`minga.protocol.reliability`), or None where none can be had."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Requirements:
     """What a job needs. Zero, empty and None ask for nothing; sizes are bytes, CPU thousandths of a core.
 
     `gpus` are alternatives, any of which will do; `vram_bytes` is per accelerator; `price_per_hour_max` is token
-    units for everything leased; `close_window_max` seconds; `reliability_ppm_min` parts per million.
+    units for everything leased; `close_window_max` and `quantum_min` seconds; `reliability_ppm_min` parts per million.
     """
 
     gpus: tuple[GpuWish, ...] = ()
@@ -63,13 +66,14 @@ class Requirements:
     environment: str = "python"
     sandboxes: tuple[str, ...] = SANDBOXED
     close_window_max: int = CLOSE_WINDOW_MAX
+    quantum_min: int = 0
     prepaid_max: int = 1
     reliability_ppm_min: int | None = None
     excluded: frozenset[str] = frozenset()
 
 
 def unknown(provider: str) -> int | None:
-    """The reliability of everybody when no record is kept: None."""
+    """The reliability of everybody where records cannot be had: None."""
     return None
 
 
@@ -133,6 +137,7 @@ def _fit_one(needs: Requirements, bundle: OfferBundle, reliability_ppm: int | No
         ("environment", bool(needs.environment) and needs.environment not in terms.environments),
         ("sandbox", terms.sandbox not in needs.sandboxes),
         ("close_window", offer.close_window > needs.close_window_max),
+        ("quantum", offer.quantum < needs.quantum_min),
         ("prepaid", terms.prepaid_quanta > needs.prepaid_max),
         ("arbiter", offer.arbiter != ZERO_ADDRESS),
         (

@@ -1,13 +1,14 @@
 """Every message that somebody signs, and who must have signed it.
 
-| message | signer                | where it counts                                        |
-|---------|-----------------------|--------------------------------------------------------|
-| Offer   | provider's agent key  | Market.open                                            |
-| Voucher | lease's session signer| Market.redeem, close (off chain until the end)         |
-| Release | provider's agent key  | Market.release                                         |
-| Extend  | provider's agent key  | Market.extend                                          |
-| Login   | lease's session signer| the provider's HTTP API only                           |
-| Posting | provider's agent key  | boards only: where an offer's provider is reached      |
+| message   | signer                 | where it counts                                   |
+|-----------|------------------------|---------------------------------------------------|
+| Offer     | provider's agent key   | Market.open                                       |
+| Voucher   | lease's session signer | Market.redeem, close (off chain until the end)    |
+| Release   | provider's agent key   | Market.release                                    |
+| Extend    | provider's agent key   | Market.extend                                     |
+| Login     | lease's session signer | the provider's HTTP API only                      |
+| Posting   | provider's agent key   | boards only: where an offer's provider is reached |
+| Complaint | lease's session signer | reliability records only (`protocol.complaint`)   |
 
 A voucher names a *channel*, H(lease id, offer hash, signer), not a lease id: an id that is opened again after a reorg
 with other terms or another signer is another channel, and old vouchers die with the old one. Vouchers are checked
@@ -109,6 +110,21 @@ class Posting(Struct):
     posted_at: int
 
     TYPE: ClassVar[str] = "Posting(bytes32 offer,string url,uint64 posted_at)"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint(Struct):
+    """A tenant's word that it left a provider for its fault; `lease` is the channel id.
+
+    `reason` is a `lease.Why` of a provider's fault; `made_at` Unix seconds.
+    """
+
+    lease: Hash32
+    provider: Address
+    reason: int
+    made_at: int
+
+    TYPE: ClassVar[str] = "Complaint(bytes32 lease,address provider,uint8 reason,uint64 made_at)"
 
 
 def lease_id(tenant: Address, job: Hash32, attempt: int) -> Hash32:

@@ -27,7 +27,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from minga.core.errors import InvalidInput
 from minga.core.units import parse_size, parse_usd
@@ -198,7 +198,7 @@ def _number(word: str, name: str, value: str, decimals: int) -> int:
             return parse_size(value, default_unit="g")
         scale = {"reliability": PPM, "cpus": 1000}.get(name, 1)
         number = Decimal(value) * scale
-    except (InvalidInput, InvalidOperation):
+    except (InvalidInput, ArithmeticError):  # no number, or one past the largest exponent
         raise InvalidInput(
             f"{word[:40]!r}: {value[:20]!r} is not a value of {name}", "see minga offers --help"
         ) from None
