@@ -4,7 +4,7 @@
 jobs/<id>/  spec.json  wallet.key  secrets.json   (0600; the two secrets are removed once everything is settled)
             events.jsonl     what happened, for screens; one JSON object a line, numbered
             log.0 log.1 …    output of each attempt
-            artifacts.json artifacts/   checkpoints/<attempt>-<number>/
+            artifacts.json artifacts/   checkpoints/ (see `minga.store.chunks`)
             stop.json        a wish to stop, from any process
 ```
 
@@ -25,11 +25,10 @@ from typing import Any
 
 from minga.core.crypto import PrivateKey
 from minga.core.errors import BadAnswer, DiskFull, NotFound, UnsafePath
-from minga.core.spec import Checkpoint, FileEntry, safe_relative
+from minga.core.spec import FileEntry, safe_relative
 from minga.store.blobs import sync_folder, write_atomic
 
 LOG_BYTES_MAX = 256 << 20
-CHECKPOINTS_KEPT = 2
 
 
 class NoRoomHere(DiskFull):
@@ -182,29 +181,13 @@ class JobFolder:
                 return b"", (attempt, offset)
             attempt, offset = attempt + 1, 0
 
-    # --------------------------------------------------------------------------------------- artifacts, checkpoints
-
-    def checkpoint_path(self, attempt: int, number: int) -> Path:
-        """Where a complete checkpoint stands."""
-        return self.path / "checkpoints" / f"{attempt}-{number}"
+    # ---------------------------------------------------------------------------------------------------- artifacts
 
     def scratch(self, name: str) -> Path:
         """An empty folder for files that are on their way; what an earlier run left is kept for resuming."""
         path = self.path / "partial" / name
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
-
-    def keep_checkpoint(self, scratch: Path, attempt: int, checkpoint: Checkpoint) -> Path:
-        """Give a fetched checkpoint its name, durably, and drop all but the newest two."""
-        target = self.checkpoint_path(attempt, checkpoint.number)
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True, mode=0o700)
-            scratch.rename(target)
-            sync_folder(target.parent)
-        kept = sorted(target.parent.iterdir(), key=lambda path: tuple(int(part) for part in path.name.split("-")))
-        for old in kept[:-CHECKPOINTS_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-        return target
 
     def keep_artifacts(self, scratch: Path, files: list[FileEntry]) -> None:
         """Replace the artifacts by a complete set."""

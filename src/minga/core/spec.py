@@ -135,13 +135,27 @@ class UnitSize(Model):
     pids: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
 
 
+class Speed(Model):
+    """What one unit of an offer does, as the probe measures it (`minga.verify.hardware`); 0 promises nothing.
+
+    `gemm_mops` is million exact multiply-adds a second over all its devices; `memory_mbps`, `disk_mbps` and
+    `link_mbps` are MB/s (10**6 bytes).
+    """
+
+    gemm_mops: Count = 0
+    memory_mbps: Count = 0
+    disk_mbps: Count = 0
+    link_mbps: Count = 0
+
+
 class Terms(Model):
     """Everything that a provider promises and that is not in the offer itself, so that none of it can be denied.
 
     `transport_key` is the HPKE public key (X25519, hex) to which secrets are sealed; `tls_sha256` the fingerprint of
     the API's certificate (absent on loopback); `egress` the hosts that a job may reach (`[]` none, `["*"]` any public
     host); `sandbox` the runtime; `prepaid_quanta` how many quanta must be paid before the start; `notice_s` the
-    warning before a reclaim; `retention_s` how long artifacts stay after the close.
+    warning before a reclaim; `speed` what a unit was measured to do; `retention_s` how long artifacts stay after the
+    close.
     """
 
     version: Literal[1] = 1
@@ -156,11 +170,13 @@ class Terms(Model):
     notice_s: Count = 0
     retention_s: Count = 86400
     region: Annotated[str, Field(max_length=64)] = ""
+    speed: Speed | None = None
     price_per_mtok: dict[Name, Name] = {}
 
 
 class Bundle(Model):
-    """One input: a deterministic tar (a blob) that is unpacked at `target` before the job starts.
+    """One input, put at `target` before the job starts: a deterministic tar (a blob) that is unpacked there, or, of the
+    kind `checkpoint`, a manifest (`minga.core.checkpoint`), whose chunks are blobs too.
 
     `target` is absolute inside the sandbox (`/job/work`, `/data`); `kind` tells what it is for.
     """
@@ -204,17 +220,9 @@ class Manifest(Model):
 
 
 class FileEntry(Model):
-    """One file of an artifact list or checkpoint: relative path, bytes, BLAKE3, and whether it is executable."""
+    """One file of an artifact list: relative path, bytes, BLAKE3, and whether it is executable."""
 
     path: RelativePath
     bytes: Count
     blake3: Blake3Text
     executable: bool = False
-
-
-class Checkpoint(Model):
-    """A complete checkpoint: `number` counts within the lease from 1; `step` is the job's own, if it says one."""
-
-    number: Positive
-    step: Count | None = None
-    files: list[FileEntry] = Field(max_length=FILES_MAX)

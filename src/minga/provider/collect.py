@@ -1,6 +1,6 @@
-"""Takes results out of a hostile folder: artifacts, checkpoints, progress lines.
+"""Takes results out of a hostile folder: artifacts and progress lines (checkpoints: `minga.provider.checkpoints`).
 
-Knows: the job's layout (`out`, `checkpoint`, `work`, `progress.jsonl`) and its handle, which opens files without
+Knows: the job's layout (`out`, `work`, `progress.jsonl`) and its handle, which opens files without
 following links. Does not know: leases or money. Rule: a file is hashed while it is copied, never before or after, and
 everything is bounded; what cannot be taken is named, and the rest is taken.
 """
@@ -17,17 +17,16 @@ from typing import Any, BinaryIO
 import anyio
 
 from minga.core.codec import SAFE_INTEGER
-from minga.core.errors import BadArtifact, MingaError, NotFound, TenantError, TooLarge
+from minga.core.errors import MingaError, NotFound, TenantError, TooLarge
 from minga.core.spec import FILES_MAX, safe_relative
 from minga.runtimes.runtime import Handle, OutputFile
 from minga.store.blobs import BlobStore
 
 PROGRESS = "progress.jsonl"
-OUT, CHECKPOINT, WORKDIR = "out", "checkpoint", "work"
+OUT, WORKDIR = "out", "work"
 WARNINGS_MAX = 20
 _PROGRESS_READ = 1 << 16
 _PROGRESS_FIELDS = 16
-_UNFINISHED = (".tmp", ".part", ".partial")
 
 
 @dataclass
@@ -79,7 +78,7 @@ async def collect_artifacts(handle: Handle, blobs: BlobStore, outputs: Iterable[
     found = Collection()
     patterns = list(outputs)
     names: dict[str, OutputFile] = {}
-    for file in await _listing(handle, found):
+    for file in await listing(handle, found):
         name = wanted_path(file.path, patterns)
         if name is not None and (name not in names or file.path.startswith(OUT + "/")):
             names[name] = file
@@ -94,7 +93,8 @@ async def collect_artifacts(handle: Handle, blobs: BlobStore, outputs: Iterable[
     return found
 
 
-async def _listing(handle: Handle, found: Collection) -> list[OutputFile]:
+async def listing(handle: Handle, found: Collection) -> list[OutputFile]:
+    """The files of the job's folder; none, and a warning, when there are too many or no folder."""
     try:
         return await handle.list_outputs()
     except (TooLarge, NotFound) as error:
@@ -112,7 +112,7 @@ async def _take(
         found.warn(f"{file.path[:100]!r}: {error.fact}")
         return None
     with reader:
-        executable = bool(_stat(reader)[3] & 0o100)
+        executable = bool(stat_of(reader)[3] & 0o100)
         try:
             digest, size = await anyio.to_thread.run_sync(blobs.add_stream, reader, left)
         except MingaError as error:
@@ -121,85 +121,13 @@ async def _take(
     return {"path": name, "bytes": size, "blake3": digest, "executable": executable}
 
 
-# -------------------------------------------------------------------------------------------------------- checkpoints
-
-
-class CheckpointWatch:
-    """Sees when a complete checkpoint stands in the job's checkpoint folder, and copies it whole or not at all.
-
-    Complete is what an atomic rename has put there: names that begin with a dot or end in .tmp, .part or .partial are
-    still being written.
-    """
-
-    def __init__(self, handle: Handle, blobs: BlobStore, bytes_max: int) -> None:
-        """Watch the checkpoints of `handle`; one of more than `bytes_max` bytes is refused."""
-        self._handle = handle
-        self._blobs = blobs
-        self._bytes_max = bytes_max
-        self._last: tuple[Any, ...] = ()
-        self._known: list[tuple[str, str]] = []
-
-    def seen(self, files: list[dict[str, Any]]) -> None:
-        """Take `files` (a checkpoint of before a restart) as known, so that it is not told twice."""
-        self._known = [(item["path"], item["blake3"]) for item in files]
-
-    async def take(self) -> list[dict[str, Any]] | None:
-        """The files of a new complete checkpoint; None when there is nothing new, or it changed while it was copied.
-
-        Raises:
-            BadArtifact: it is larger than allowed, or a file of it cannot be read.
-        """
-        before = await self._signature()
-        if not before or before == self._last:
-            return None
-        copied = Collection()
-        files, left = [], self._bytes_max
-        for path, *_ in before:
-            entry = await _take(self._handle, self._blobs, OutputFile(path, 0), _below(path), left, copied)
-            if entry is None:
-                break
-            left -= entry["bytes"]
-            files.append(entry)
-        if await self._signature() != before:
-            return None
-        self._last = before
-        if copied.warnings:
-            raise BadArtifact(f"a checkpoint was not kept: {copied.warnings[0]}", "write smaller checkpoints")
-        known, self._known = self._known, [(item["path"], item["blake3"]) for item in files]
-        return files if known != self._known else None
-
-    async def _signature(self) -> tuple[Any, ...]:
-        found = []
-        for file in await _listing(self._handle, Collection()):
-            if _is_finished(file.path):
-                try:
-                    with await self._handle.open_output(file.path) as reader:
-                        found.append((file.path, *_stat(reader)))
-                except TenantError:
-                    continue
-        return tuple(found[:FILES_MAX])
-
-
-def _stat(reader: BinaryIO) -> tuple[int, int, int, int]:
+def stat_of(reader: BinaryIO) -> tuple[int, int, int, int]:
     """Inode, size, time of change in ns, mode; of a file that is only in memory, its size."""
     try:
         info = os.fstat(reader.fileno())
     except OSError:
         return 0, reader.seek(0, os.SEEK_END) + reader.seek(0), 0, 0
     return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
-
-
-def _below(path: str) -> str:
-    return path.partition("/")[2]
-
-
-def _is_finished(path: str) -> bool:
-    top, _, rest = path.partition("/")
-    return (
-        top == CHECKPOINT
-        and bool(rest)
-        and not any(part.startswith(".") or part.endswith(_UNFINISHED) for part in rest.split("/"))
-    )
 
 
 # ----------------------------------------------------------------------------------------------------------- progress
@@ -227,7 +155,7 @@ class ProgressTail:
         return None
 
     def _read(self, reader: BinaryIO) -> bytes:
-        size = _stat(reader)[1]
+        size = stat_of(reader)[1]
         start = max(min(self._offset, size), size - _PROGRESS_READ)
         reader.seek(start)
         data = reader.read(_PROGRESS_READ)

@@ -12,13 +12,15 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from minga.core.errors import BadArtifact, Conflict, DiskFull, InvalidInput, NotFound, TooLarge
 
 CHUNK = 1 << 20
+_SYNCS = 4
 
 
 class BlobStore:
@@ -28,6 +30,7 @@ class BlobStore:
         """Use `folder` (made, mode 0700). A blob over `bytes_max` bytes is refused."""
         self.folder = folder
         self.bytes_max = bytes_max
+        self._staged: set[str] = set()
         (folder / "partial").mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, name: str) -> Path:
@@ -156,6 +159,75 @@ class BlobStore:
                 partial.write_bytes(data)
             self._publish(partial, name)
         return name
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """Take bytes whose hash the caller has checked; they are a blob once `settle` was called. Threads may put too.
+
+        Raises:
+            DiskFull: no room; nothing is kept.
+        """
+        if self.has(name):
+            return
+        staged = self.folder / "partial" / f"put-{name}"
+        with _room(name):
+            try:
+                with staged.open("wb", buffering=0) as writer:
+                    view = memoryview(data)
+                    while view:
+                        view = view[writer.write(view) :]
+            except OSError:
+                staged.unlink(missing_ok=True)
+                raise
+        self._staged.add(name)
+
+    def settle(self) -> None:
+        """Make blobs of all that was put, durably: on disk first, then under their names."""
+
+        def sync(name: str) -> Path:
+            staged = self.folder / "partial" / f"put-{name}"
+            with staged.open("rb") as handle:
+                os.fsync(handle.fileno())
+            return staged
+
+        names = list(self._staged)
+        with _room("blobs"):
+            with ThreadPoolExecutor(_SYNCS) as pool:
+                synced = list(pool.map(sync, names))
+            for name, staged in zip(names, synced, strict=True):
+                self.path(name).parent.mkdir(exist_ok=True, mode=0o700)
+                staged.replace(self.path(name))
+            for folder in {self.path(name).parent for name in names}:
+                sync_folder(folder)
+            sync_folder(self.folder)
+        self._staged.difference_update(names)
+
+    def adopt(self) -> None:
+        """Take up what an earlier process put and did not settle; what was cut off half-way is deleted."""
+        for staged in (self.folder / "partial").glob("put-*"):
+            name = staged.name.removeprefix("put-")
+            if name in self._staged:
+                continue
+            if hash_file(staged) == name:
+                self._staged.add(name)
+            else:
+                staged.unlink(missing_ok=True)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every complete blob, by name."""
+        return {
+            path.name: path.stat().st_size
+            for folder in self.folder.iterdir()
+            if len(folder.name) == 2
+            for path in folder.iterdir()
+        }
+
+    def borrow(self, name: str, other: BlobStore) -> bool:
+        """Share a complete blob of another store of the same disk, if it has it; returns whether it is here now."""
+        if not self.has(name) and other.has(name):
+            self.path(name).parent.mkdir(exist_ok=True, mode=0o700)
+            with suppress(OSError):
+                os.link(other.path(name), self.path(name))
+        return self.has(name)
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Chunks of a complete blob from byte `start` up to but not including `end`.

@@ -117,6 +117,12 @@ class Journal:
             rows = self._db.execute(query, (stream, after, limit)).fetchall()
         return [Record(stream, number, at, kind, parse_json(body, 1 << 30)) for number, at, kind, body in rows]
 
+    def last(self, stream: str) -> int:
+        """The number of a stream's newest record; 0 without any."""
+        query = "SELECT COALESCE(MAX(number), 0) FROM record WHERE stream = ?"
+        with self._lock, _translated(self.path):
+            return int(self._db.execute(query, (stream,)).fetchone()[0])
+
     def has_effect(self, stream: str, effect: str) -> bool:
         """Whether a record with this effect id was written."""
         query = "SELECT 1 FROM record WHERE stream = ? AND effect = ?"

@@ -28,7 +28,9 @@ import anyio
 import httpx
 
 from minga.core.errors import InternalError, InvalidInput, PortInUse
+from minga.transport.bulk import BulkClient
 from minga.transport.memory import App
+from minga.transport.sendfile import with_sendfile
 from minga.transport.tls import TlsIdentity, pinned_context
 
 HEADER_SECONDS = 10.0
@@ -123,7 +125,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def connect(
     url: str, tls_sha256: str | None = None, *, token: str | None = None, timeout_s: float = 10.0
-) -> httpx.AsyncClient:
+) -> BulkClient:
     """A client of the API at `url`; no request is sent yet. Redirects and the environment's proxies are not followed.
 
     Args:
@@ -140,11 +142,11 @@ def connect(
         raise InvalidInput(f"{url[:80]!r} is not an http url", "write https://host:port")
     if parts.scheme == "http" and (tls_sha256 is not None or not is_loopback(parts.hostname)):
         raise InvalidInput(f"{url[:80]} is plain http off loopback", "only https is used off loopback")
-    verify: Any = pinned_context(tls_sha256) if tls_sha256 else parts.scheme == "https"
+    context = None
+    if parts.scheme == "https":
+        context = pinned_context(tls_sha256) if tls_sha256 else httpx.create_ssl_context(trust_env=False)
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return httpx.AsyncClient(
-        base_url=url.rstrip("/"), verify=verify, headers=headers, timeout=timeout_s, trust_env=False
-    )
+    return BulkClient(url.rstrip("/"), context, timeout_s, headers=headers, trust_env=False)
 
 
 def _uvicorn(app: App, tls: TlsIdentity | None, header_seconds: float) -> Any:
@@ -153,7 +155,7 @@ def _uvicorn(app: App, tls: TlsIdentity | None, header_seconds: float) -> Any:
     quiet = logging.getLogger("uvicorn.error")
     quiet.setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app,
+        with_sendfile(app),
         http=_patient(header_seconds),
         ws="none",
         loop="asyncio",

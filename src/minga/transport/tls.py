@@ -53,20 +53,31 @@ def pinned_context(sha256: str) -> ssl.SSLContext:
         sha256: the certificate's fingerprint, 64 hex digits.
     """
 
+    def check(connection: ssl.SSLObject | ssl.SSLSocket) -> None:
+        found = sha256_hex(connection.getpeercert(binary_form=True) or b"")
+        if not hmac.compare_digest(found, sha256):
+            raise ssl.SSLCertVerificationError(f"the certificate {found[:16]}… is not the one in the signed terms")
+
     class Pinned(ssl.SSLObject):
         """A connection that checks the certificate before a byte of ours is sent."""
 
         def do_handshake(self) -> None:
             super().do_handshake()
-            found = sha256_hex(self.getpeercert(binary_form=True) or b"")
-            if not hmac.compare_digest(found, sha256):
-                raise ssl.SSLCertVerificationError(f"the certificate {found[:16]}… is not the one in the signed terms")
+            check(self)
+
+    class PinnedSocket(ssl.SSLSocket):
+        """The same for sockets that block."""
+
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            check(self)
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.sslobject_class = Pinned
+    context.sslsocket_class = PinnedSocket
     return context
 
 
