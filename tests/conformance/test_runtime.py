@@ -172,6 +172,16 @@ async def test_stop_kills_after_the_grace(subject: Subject) -> None:
     assert end.usage.wall_usec >= 1_000_000
 
 
+async def test_a_second_stop_only_brings_the_end_forward(subject: Subject) -> None:
+    handle = await subject.start("ignore term")
+    await until(handle, b"ready")
+    await handle.stop(grace_seconds=3600)
+    await handle.stop(grace_seconds=1)
+    await handle.stop(grace_seconds=3600)
+    end = await handle.wait()
+    assert (end.code, end.reason) == (137, "stopped")
+
+
 async def test_kill_does_not_ask(subject: Subject) -> None:
     handle = await subject.start("ignore term")
     await until(handle, b"ready")

@@ -97,6 +97,7 @@ class Running:
     url: str
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     stop: anyio.Event = field(default_factory=anyio.Event)
+    at_once: anyio.Event = field(default_factory=anyio.Event)
 
 
 @asynccontextmanager
@@ -112,7 +113,8 @@ async def running(config: ProviderConfig, seed: str = "provider", clock: Any = N
             ready.set()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run_provider, config, clock or SystemClock(), SeededDice(seed), provider.stop, announce)
+        dice, real = SeededDice(seed), clock or SystemClock()
+        tasks.start_soon(run_provider, config, real, dice, provider.stop, announce, None, provider.at_once)
         with anyio.fail_after(30):
             await ready.wait()
         yield provider
@@ -171,9 +173,15 @@ class Tenant:
     async def __aexit__(self, *_: object) -> None:
         await self.http.aclose()
 
-    async def open(self, deposit: int = 100_000, seconds: int = 600, units: int = 1) -> None:
-        """Take the provider's offer and open a lease on chain."""
-        found = (await self.http.get("/v1/offers")).json()["offers"]
+    async def offers(self) -> list[dict[str, Any]]:
+        """What the provider offers now."""
+        return list((await self.http.get("/v1/offers")).json()["offers"])
+
+    async def open(
+        self, deposit: int = 100_000, seconds: int = 600, units: int = 1, held: list[dict[str, Any]] | None = None
+    ) -> None:
+        """Take the provider's offer, or one that is `held` from before, and open a lease on chain."""
+        found = held or await self.offers()
         self.bundle = OfferBundle.parse(found[0])
         offer = self.bundle.check(self.chain.spec.domain, await self.chain.time())
         call = Market(self.chain.spec.deployment.market).open(

@@ -9,61 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leases import MANIFEST, OPENED, PRICE, SECOND, H, Lease, ready, started, voucher
 
 from minga.core.errors import Conflict, InternalError, MingaError, StaleVoucher
 from minga.protocol.lease import Why
 from minga.protocol.pricing import cost_down
-from minga.provider import agent
 from minga.provider import events as ev
-from minga.provider.agent import ALIVE, OVER, TABLE, State, begin, prepaid_due, replay, resume, step
+from minga.provider.agent import ALIVE, OVER, TABLE, State, begin, prepaid_due, replay, resume
 from minga.provider.events import decode, encode
+from minga.provider.lease_state import GRACE_FORCED_S
 from minga.provider.metering import limit_of
-
-H = "0x" + "11" * 32
-A = "0x" + "22" * 20
-PRICE = 3_600_000
-SECOND = PRICE // 3600
-
-OPENED = ev.Opened(
-    lease_id=H, channel="0x" + "33" * 32, offer=H, tenant=A, job=H, attempt=0, signer=A, machine=H, units=1,
-    price_per_hour=str(PRICE), quantum=10, prepaid_quanta=0, close_window=3600, arbiter=A, hold_bps=0, hold_seconds=0,
-    opened_at=1000, ends_at=5000, deposit=str(100 * SECOND), retention_s=60,
-)  # fmt: skip
-MANIFEST = ev.ManifestSet({"grace_s": 20}, H, ["aa", "bb"])
-
-
-class Lease:
-    """A lease that is driven event by event."""
-
-    def __init__(self, *events: ev.Event, **facts: Any) -> None:
-        self.journal: list[tuple[ev.Event, int]] = [(replace(OPENED, **facts), 1000)]
-        self.state = begin(self.journal[0][0])  # type: ignore[arg-type]
-        self.effects: list[ev.Effect] = []
-        self.told: list[ev.Emit] = []
-        for event in events:
-            self.do(event)
-
-    def do(self, event: ev.Event, now: int = 2000) -> list[ev.Effect]:
-        self.state, effects = step(self.state, event, now)
-        self.journal.append((event, now))
-        self.told += [effect for effect in effects if isinstance(effect, ev.Emit)]
-        self.effects = [effect for effect in effects if not isinstance(effect, ev.Emit)]
-        return self.effects
-
-
-def ready(**facts: Any) -> Lease:
-    return Lease(MANIFEST, ev.BlobStored("aa"), ev.BlobStored("bb"), **facts)
-
-
-def started(**facts: Any) -> Lease:
-    lease = ready(**facts)
-    lease.do(ev.StartAsked([]))
-    lease.do(ev.Started())
-    return lease
-
-
-def voucher(seconds: int) -> ev.VoucherStored:
-    return ev.VoucherStored(str(seconds * SECOND), "0x" + "ab" * 65)
 
 
 def test_a_lease_goes_from_opened_to_closed():
@@ -133,6 +88,18 @@ def test_a_stop_by_the_tenant_is_metered_and_a_stop_by_the_provider_is_free():
     assert lease.do(ev.StopAsked("provider", "going down", 7)) == [ev.Thaw(metered=False), ev.Stop(7)]
     lease.do(ev.Exited(143, "stopped", "", 2))
     assert lease.do(ev.Collected([], []))[0] == ev.CloseLease(0, "", Why.SHUTTING_DOWN)
+
+
+def test_a_stop_is_no_way_to_work_on_unpaid():
+    """A job at its limit gets the short grace of one that nobody pays, and its seconds are free."""
+    lease = started()
+    lease.do(ev.Metered(10))
+    assert lease.state.phase == "paused"
+    assert lease.do(ev.StopAsked("tenant", "enough", 3600)) == [ev.Thaw(metered=False), ev.Stop(GRACE_FORCED_S)]
+    lease = started()
+    lease.do(ev.Metered(10))
+    lease.do(ev.ChainClosing(9000))
+    assert lease.effects == [ev.Thaw(metered=False), ev.Stop(20)]
 
 
 def test_a_stop_before_the_start_ends_the_lease_without_running():
@@ -239,7 +206,7 @@ def test_a_lease_that_is_closed_on_chain_while_it_runs_is_stopped_collected_and_
 def test_checkpoints_are_numbered_and_the_last_two_kept():
     lease = started()
     for number in range(1, 4):
-        lease.do(ev.CheckpointTaken(number * 50, [{"path": "c", "bytes": 1, "blake3": "d" * 64, "executable": False}]))
+        lease.do(ev.CheckpointTaken(number * 50, "d" * 64, 99, 1, 1))
         assert (lease.told[-1].kind, lease.told[-1].data["number"], lease.told[-1].data["step"]) == (
             "checkpoint", number, number * 50,
         )  # fmt: skip
@@ -257,9 +224,9 @@ def test_a_meter_reading_is_told_at_each_half_quantum():
     ("phase", "effects"),
     [
         ("starting", [ev.Launch()]),
-        ("running", [ev.Launch()]),
+        ("running", [ev.Launch(), ev.Thaw(metered=True)]),
         ("paused", [ev.Launch(), ev.Freeze()]),
-        ("stopping", [ev.Launch(), ev.Stop(agent.GRACE_FORCED_S)]),
+        ("stopping", [ev.Launch(), ev.Thaw(metered=False), ev.Stop(GRACE_FORCED_S)]),
         ("collecting", [ev.Collect()]),
         ("closing", [ev.CloseLease(0, "", Why.NOT_SAID)]),
         ("opened", []),
@@ -295,16 +262,19 @@ def test_every_event_has_a_rule_and_survives_the_journal():
 
 SAMPLES: list[ev.Event] = [
     ev.LoggedIn("t", 5, "n"), MANIFEST, ev.BlobStored("aa"), ev.BlobStored("bb"), ev.StartAsked([]), ev.Started(),
-    ev.StartFailed("c", "f", "r", "provider"), ev.Metered(3), ev.Progressed({"step": 1}), ev.CheckpointTaken(None, []),
+    ev.StartFailed("c", "f", "r", "provider"), ev.Metered(3), ev.Progressed({"step": 1}),
+    ev.CheckpointTaken(None, "d" * 64, 99, 1, 1),
     ev.Overdue(), ev.StopAsked("tenant", "r", 3), ev.StopAsked("end", "r", 3), ev.Exited(0, "exited", "", 3),
     ev.Collected([], ["w"]), ev.CloseAsked("r", 0), ev.ChainClosing(9), ev.DepositSeen("1000000", 9000),
-    ev.Closed(None, "r"), ev.Warned("c", "f", "r"), ev.Forgotten(), voucher(1), OPENED,
+    ev.Closed(None, "r"), ev.Warned("c", "f", "r"), ev.Forgotten(), voucher(1), OPENED, ev.Reclaimed("r", 60),
+    ev.Metered(4, 1500, 97), ev.Metered(4, cpu_ms=7),
 ]  # fmt: skip
 
 any_event = st.one_of(
     st.sampled_from([event for event in SAMPLES if not isinstance(event, ev.Opened)]),
     st.integers(0, 60).map(ev.Metered),
     st.integers(0, 120).map(voucher),
+    st.integers(0, 99).map(lambda seconds: ev.Reclaimed("r", seconds)),
     st.integers(0, 60).map(lambda seconds: ev.Exited(0, "exited", "", seconds)),
     st.integers(0, 999).map(lambda number: ev.LoggedIn("t", 5, f"n{number}")),
 )
@@ -316,6 +286,9 @@ def check(before: State, after: State) -> None:
     assert after.paid >= before.paid, "a voucher was lost"
     assert after.paid <= after.deposit or after.deposit < before.deposit, "paid more than the deposit"
     assert after.working_s >= before.working_s, "working seconds fell"
+    assert after.reclaimed >= before.reclaimed
+    if before.phase == after.phase == "stopping":
+        assert after.grace_s <= before.grace_s, "a stop was made longer"
     assert after.owed == cost_down(PRICE, after.facts.units, after.working_s)
     assert not (before.phase in OVER and after.phase in ALIVE), "a lease that was over runs again"
     assert not (before.phase == "closed" and after.phase != "closed")
@@ -368,3 +341,21 @@ def test_a_lease_can_always_be_closed(events: list[ev.Event]):
         except Conflict:
             pass
     assert lease.state.phase == "closed"
+
+
+def test_what_a_job_used_is_told_with_the_meter_where_it_is_known():
+    lease = started()
+    lease.do(ev.Metered(5, cpu_ms=4200, gpu_busy=93))
+    lease.do(ev.Metered(10, cpu_ms=9000))
+    told = [item.data for item in lease.told if item.kind == "meter"]
+    assert told == [{"working_s": 5, "cpu_ms": 4200, "gpu_busy": 93}, {"working_s": 10, "cpu_ms": 9000}]
+
+
+def test_a_journal_of_before_a_field_was_added_is_read_and_writes_the_same():
+    """What is not known is left out, so that old records and new ones look alike."""
+    assert decode("Metered", {"working_s": 3}) == ev.Metered(3)
+    assert encode(ev.Metered(3)) == ("Metered", {"working_s": 3})
+    assert encode(ev.Metered(3, gpu_busy=0)) == ("Metered", {"working_s": 3, "gpu_busy": 0})
+    assert encode(ev.Closed(None, "r")) == ("Closed", {"tx": None, "reason": "r"})
+    with pytest.raises(InternalError, match="another version"):
+        decode("Metered", {"cpu_ms": 3})

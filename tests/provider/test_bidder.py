@@ -58,6 +58,39 @@ async def test_boards_get_signed_offers_again_and_again(market: Market0, folder:
             assert good.url in [facts["board"] for kind, facts in provider.told if kind == "posted"]
 
 
+async def test_a_board_that_lost_its_memory_shows_the_same_offer_again_in_20_seconds(market: Market0, folder: Path):
+    """And one that did not is left as it is: nothing is signed for it."""
+    from fixtures import SystemClock
+    from minga.explorer.app import board_app
+    from minga.explorer.board import OfferBook
+
+    domain, clock, fast = market.network.spec.domain, SystemClock(), FastClock(10)
+    book = OfferBook(domain)
+    async with serve(board_app(book, clock), "127.0.0.1", 0) as board:
+        config = market.config(folder / "home", boards=(board.url,))
+        async with running(config, clock=fast) as provider:
+            await eventually(lambda: len(book))
+            assert book.changes == 1
+            held = book.lines()
+            book._kept.clear()
+            book.__init__(domain)  # type: ignore[misc]
+            lost_at = fast.monotonic()
+            await eventually(lambda: len(book))
+            assert fast.monotonic() - lost_at <= 20
+            assert book.lines() == held
+            told = [kind for kind, _ in provider.told]
+            assert (told.count("offer"), told.count("posted")) == (1, 1)
+
+
+async def test_a_board_that_is_away_is_warned_of_once(market: Market0, folder: Path):
+    fast = FastClock(60)
+    config = market.config(folder / "home", boards=("http://127.0.0.1:9",), offer_seconds=3600)
+    async with running(config, clock=fast) as provider:
+        began = fast.monotonic()
+        await eventually(lambda: fast.monotonic() - began > 100)
+        assert [kind for kind, _ in provider.told].count("warning") == 1
+
+
 async def test_a_changed_epoch_is_followed_by_a_new_offer(market: Market0, folder: Path) -> None:
     """The owner took all offers back on chain: what was signed before is worth nothing, so it is not served."""
     from minga.chain.contracts import Market

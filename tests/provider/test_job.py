@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tenants import MIB, SIZE, Market0, Tenant, needs_sandbox, running, tar
 
+from minga.core.checkpoint import CheckpointManifest
 from minga.core.crypto import blake3_hex
 from minga.core.errors import Conflict, NotFound
 from minga.core.seal import seal
@@ -156,9 +157,11 @@ async def test_complete_checkpoints_leave_while_the_job_runs_and_the_last_two_st
         seen = [e["data"] for e in await tenant.until("checkpoint", number=3) if e["kind"] == "checkpoint"]
         assert [item["number"] for item in seen] == [1, 2, 3]
         names = [blake3_hex(f"state {step}\n".encode()) for step in (1, 2, 3)]
-        assert [item["files"] for item in seen] == [
-            [{"path": "state", "bytes": 8, "blake3": name, "executable": False}] for name in names
-        ]
+        assert [(item["bytes"], item["files"]) for item in seen] == [(8, 1)] * 3
+        manifest = CheckpointManifest.read(await tenant.ask("GET", f"/blobs/{seen[2]['manifest']}"))
+        assert [(file.path, file.chunks) for file in manifest.files] == [("state", [names[2]])]
+        assert manifest.parent == seen[1]["manifest"]
+        assert await tenant.ask("GET", f"/chunks?names={names[1]},{names[2]}") == b"state 2\nstate 3\n"
         assert await tenant.ask("GET", f"/blobs/{names[2]}") == b"state 3\n"
         assert await tenant.ask("GET", f"/blobs/{names[1]}", headers={"range": "bytes=6-"}) == b"2\n"
         with pytest.raises(NotFound):
@@ -174,7 +177,9 @@ async def test_a_checkpoint_written_on_the_way_out_is_kept_too(market: Market0, 
             pass
         await tenant.ask("POST", "/stop", json={"reason": "moving"})
         seen = await tenant.until("artifacts")
-        assert [e["data"]["files"][0]["blake3"] for e in seen if e["kind"] == "checkpoint"] == [blake3_hex(b"last\n")]
+        (taken,) = [e["data"] for e in seen if e["kind"] == "checkpoint"]
+        manifest = CheckpointManifest.read(await tenant.ask("GET", f"/blobs/{taken['manifest']}"))
+        assert manifest.sizes() == {blake3_hex(b"last\n"): 5}
         status = await tenant.status()
         assert (status["exit_code"], status["reason"]) == (143, "moving")
 

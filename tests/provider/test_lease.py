@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 from tenants import PRICE, FastClock, Market0, Tenant, needs_sandbox, running, tar
 
@@ -183,7 +184,7 @@ async def test_a_provider_that_is_shut_down_stops_its_jobs_and_closes_with_a_rea
             await tenant.start("sleep 60")
             await tenant.until("meter", working_s=1)
         assert provider.told[-1][1]["phase"] == "closed"
-        assert provider.told[-1][1]["reason"] == "the provider is shutting down"
+        assert provider.told[-1][1]["reason"] == "reclaimed: the provider is shutting down"
         record = await tenant.record()
         assert record.closed is not None
         assert (record.settled, record.closed.why) == (1000, Why.SHUTTING_DOWN)
@@ -203,7 +204,7 @@ async def test_a_lease_that_is_not_used_is_closed_and_its_unit_is_free_again(mar
 
 async def test_a_tenant_who_pays_and_never_asks_for_the_close_is_closed_all_the_same(market: Market0, folder: Path):
     async with (
-        running(market.config(folder / "home"), clock=FastClock(200)) as provider,
+        running(market.config(folder / "home"), clock=FastClock()) as provider,
         Tenant(market, provider.url) as tenant,
     ):
         await tenant.start("true")
@@ -224,3 +225,21 @@ async def test_files_are_kept_for_the_retention_time_and_then_forgotten(market: 
     async with running(market.config(home)) as provider:
         await eventually(lambda: provider.told)
         assert not kept.exists()
+
+
+async def test_a_job_that_talks_all_the_time_does_not_hide_that_its_provider_lives(
+    market: Market0, folder: Path, monkeypatch
+):
+    """Each line of the log wakes the stream of events, and is no event: the tenant must hear something all the same."""
+    monkeypatch.setattr("minga.provider.lease.SILENCE_SECONDS", 0.3)
+    config = market.config(folder / "home", quantum=60)
+    async with running(config) as provider, Tenant(market, provider.url) as tenant:
+        await tenant.start("while :; do echo line; sleep 0.02; done")
+        comments = 0
+        async with tenant.http.stream("GET", f"{tenant.path}/events") as answer:
+            with anyio.fail_after(15):
+                async for line in answer.aiter_lines():
+                    comments += line == ":"
+                    if comments == 3:
+                        break
+        await tenant.ask("POST", "/stop", json={"grace_s": 0})

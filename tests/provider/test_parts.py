@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures import SeededDice
-from minga.core.crypto import ZERO_ADDRESS, blake3_hex, keccak, new_key
+from minga.core.crypto import ZERO_ADDRESS, keccak, new_key
 from minga.core.eip712 import Domain
-from minga.core.errors import BadArtifact, BoardUnavailable, InvalidInput, NotFound, UnsafePath
+from minga.core.errors import BoardUnavailable, InvalidInput, NotFound, UnsafePath
 from minga.core.spec import Bundle, Machine, Manifest, Terms, UnitSize
 from minga.protocol.pricing import cost_down
 from minga.provider.admission import place_of
 from minga.provider.bidding import Ask, OfferBook, bundle_of, check_fits, make_offer, next_renewal, post, split
-from minga.provider.collect import CheckpointWatch, ProgressTail, collect_artifacts, parse_progress, wanted_path
+from minga.provider.collect import ProgressTail, collect_artifacts, parse_progress, wanted_path
 from minga.provider.desk import Bucket
 from minga.provider.logs import LogFile
 from minga.provider.machine import describe_machine, kept_secret
@@ -267,33 +267,6 @@ async def test_artifacts_are_hashed_as_they_are_copied_and_bounded(tmp_path: Pat
     folder.on_open = lambda path: (_ for _ in ()).throw(UnsafePath("a link", ""))
     found = await collect_artifacts(folder, blobs, [], 20)  # type: ignore[arg-type]
     assert (found.files, len(found.warnings)) == ([], 3)
-
-
-async def test_a_checkpoint_that_changes_while_it_is_copied_waits_for_the_next_look(tmp_path: Path):
-    folder = Folder(checkpoint__a=b"1", checkpoint__b=b"2", checkpoint__c_tmp=b"", out__x=b"")
-    folder.files["checkpoint/.hidden"] = folder.files["checkpoint/x.tmp"] = b"unfinished"
-    watch = CheckpointWatch(folder, BlobStore(tmp_path), 1000)  # type: ignore[arg-type]
-    opened: list[str] = []
-
-    def change(path: str) -> None:
-        opened.append(path)
-        if len(opened) == 5:
-            folder.files["checkpoint/a"] = b"longer"
-
-    folder.on_open = change
-    assert await watch.take() is None
-    files = await watch.take()
-    assert files is not None
-    assert [(item["path"], item["blake3"]) for item in files] == [
-        ("a", blake3_hex(b"longer")), ("b", blake3_hex(b"2")), ("c_tmp", blake3_hex(b"")),
-    ]  # fmt: skip
-    assert await watch.take() is None
-    again = CheckpointWatch(folder, BlobStore(tmp_path), 1000)  # type: ignore[arg-type]
-    again.seen(files)
-    assert await again.take() is None
-    small = CheckpointWatch(folder, BlobStore(tmp_path), 3)  # type: ignore[arg-type]
-    with pytest.raises(BadArtifact):
-        await small.take()
 
 
 @given(st.binary(max_size=300))

@@ -20,7 +20,7 @@ from tenants import MIB, SIZE, Market0, Tenant, running, tar
 from fixtures import SeededDice, SystemClock
 from minga.core.crypto import blake3_hex, keccak, new_key, to_hex
 from minga.core.eip712 import Domain
-from minga.core.errors import Conflict, InvalidInput, PortInUse
+from minga.core.errors import Conflict, InvalidInput, OutOfCapacity, PortInUse
 from minga.protocol.messages import channel_id
 from minga.provider import desk, serving_basics
 from minga.provider.main import ProviderConfig, run_provider
@@ -70,7 +70,7 @@ async def test_every_route_of_a_lease_wants_its_token(market: Market0, folder: P
     async with at_the_desk(market, folder) as tenant:
         token = tenant.http.headers.pop("authorization")
         routes = [d for d, _ in ROUTES if not d.is_public]
-        assert len(routes) == 12
+        assert len(routes) == 14
         bad = (None, "", "Bearer", "Bearer x", f"Basic {token}", token.replace("Bearer ", ""), "Bearer " + "a" * 5000)
         for route in routes:
             path = route.path.replace("{lease}", tenant.channel).replace("{blake3}", BLOB)
@@ -435,7 +435,7 @@ async def test_what_is_not_a_route(market: Market0, folder: Path):
         check(await tenant.http.post("/v1/offers", json={}), 405)
         assert (await tenant.http.get("/v1/health")).json()["ok"] is True
         document = (await tenant.http.get("/v1/openapi.json")).json()
-        assert len(document["paths"]) == 13
+        assert len(document["paths"]) == 15
         assert document["openapi"].startswith("3.")
 
 
@@ -513,3 +513,28 @@ async def test_the_providers_own_configuration_is_checked_before_anything_is_tou
     async with running(market.config(home)):
         with pytest.raises(Conflict, match="another process"):
             await never_ready(market.config(home))
+
+
+async def test_jobs_together_never_have_more_than_the_machine_whatever_was_offered(
+    market: Market0, folder: Path, monkeypatch
+):
+    """The chain counts units of an offer; an owner who cuts the machine anew has leases on both cuts."""
+    monkeypatch.setattr("minga.provider.main.check_fits", lambda machine, unit, units: None)
+    cores = len(os.sched_getaffinity(0))
+    whole = SIZE.model_copy(update={"cpu_milli": 1000 * cores})
+    config = market.config(folder / "home", unit=whole, units=2)
+    async with (
+        running(config) as provider,
+        Tenant(market, provider.url) as one,
+        Tenant(market, provider.url) as two,
+    ):
+        for tenant in (one, two):
+            await tenant.open()
+            await tenant.login()
+        await one.send("sleep 60", size=whole)
+        with pytest.raises(OutOfCapacity, match=f"2 jobs would use cpu_milli {1000 * cores + 500}"):
+            await two.send("echo never", size=SIZE)
+        assert (await two.status())["phase"] == "opened"
+        await one.ask("POST", "/stop")
+        await two.send("echo now", size=SIZE)
+        assert (await two.status())["phase"] == "ready"

@@ -190,6 +190,21 @@ async def test_an_unpaid_job_is_ended_whenever_the_provider_dies(market: Market0
         assert record.closed.why == Why.UNPAID
 
 
+async def test_a_job_that_was_paid_and_not_yet_woken_is_woken_by_the_next_life(
+    market: Market0, folder: Path, monkeypatch
+):
+    """The voucher is on disk, the sandbox is frozen, the provider dies: nobody pays for a job that stands."""
+    async with (
+        mortal(market, folder, monkeypatch, {"provider.journal.VoucherStored"}, quantum=1) as provider,
+        Stubborn(market, f"http://127.0.0.1:{provider.config.port}") as tenant,
+    ):
+        await tenant.insist(tenant.open)
+        status = await tenant.drive({}, "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.25; done; echo woken")
+        assert provider.left == set()
+        assert status["reason"] == "done"
+        assert "paused" in [event["data"].get("phase") for event in tenant.told.values()]
+
+
 async def test_a_start_that_fails_and_files_that_are_forgotten(market: Market0, folder: Path, monkeypatch):
     points = FAILING | AT_THE_END
     async with (

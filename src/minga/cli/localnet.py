@@ -184,6 +184,8 @@ class LocalNetwork:
         price = parse_usd(plan.price, decimals) + (number - 1) * 10**decimals // 100
         words = ["--port", self._port(f"p{number}"), "--units", str(plan.units)]
         words += ["--price", format_usd(price, decimals), "--quantum", plan.quantum]
+        # One machine: no two of them may sell the same disk.
+        words += ["--disk-share", str(100 // plan.providers)]
         for environment in plan.environments:
             words += ["--environment", environment]
         return [*words, "--insecure-process"] if plan.driver == "process" else words

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minga.cli.board import ReadyFile
+from minga.cli.calibration import calibration_line, calibration_of
 from minga.cli.config import is_embedded
 from minga.cli.options import Json, port_option, settings_of
 from minga.cli.output import print_facts, print_json, print_table, say, tell
@@ -63,6 +64,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
 
     settings = settings_of(ctx)
     value: dict[str, Any] = {"home": str(settings.folder), "networks": [], "processes": _processes(settings)}
+    value["quotes"] = calibration_of(settings.home)
     for name in settings.network_names():
         value["networks"].append(run_async(lambda name=name: _network_state(settings, name)))  # type: ignore[misc]
     if as_json:
@@ -122,7 +124,7 @@ async def _board_health(url: str) -> dict[str, Any]:
 
 
 def _print_status(value: dict[str, Any]) -> None:
-    print_facts([("home", value["home"])])
+    print_facts([("home", value["home"]), ("quotes", calibration_line(value["quotes"]))])
     if not value["networks"]:
         tell("no network is known; start one here with `minga up`")
     for network in value["networks"]:

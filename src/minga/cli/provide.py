@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from minga.cli.board import ReadyFile
 from minga.cli.config import Settings, is_embedded
 from minga.cli.options import port_option, settings_of
-from minga.cli.output import short, tell
+from minga.cli.output import tell
 from minga.core.errors import InvalidInput, MissingPrerequisite
-from minga.core.units import format_duration, format_usd, parse_duration, parse_size, parse_usd
+from minga.core.units import parse_duration, parse_size, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,60 +33,118 @@ OPERATOR = "operator"
 """Name of the provider's key."""
 
 
+Price = Annotated[str, typer.Option(help="Dollars per unit-hour, or auto: from the index, then by demand.")]
+Floor = Annotated[str | None, typer.Option(help="With --price auto: dollars per unit-hour, never below.")]
+Watts = Annotated[
+    int | None, typer.Option(min=1, help="With --price auto: what the machine draws at work, for the floor.")
+]
+Kwh = Annotated[str | None, typer.Option("--kwh", help="With --watts: dollars per kilowatt-hour.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; off loopback TLS is used.")]
+Port = Annotated[int, typer.Option(help="Port; 0 takes a free one.")]
+Url = Annotated[str | None, typer.Option(help="Public base url, when it differs from host and port.")]
+Units = Annotated[int, typer.Option(min=1, max=10_000, help="Units the machine is sold in.")]
+Cpus = Annotated[str | None, typer.Option(help="Cores of a unit (default: an even share).")]
+Memory = Annotated[str | None, typer.Option(help="Memory of a unit, such as 16GiB.")]
+Disk = Annotated[str | None, typer.Option(help="Disk of a unit, such as 50GiB.")]
+DiskShare = Annotated[int, typer.Option(min=1, max=100, help="Per cent of the free disk that may be sold.")]
+Gpus = Annotated[int, typer.Option(min=0, max=64, help="GPUs of a unit, when its size is given.")]
+Quantum = Annotated[str, typer.Option(help="Unpaid work at most, such as 60s.")]
+Notice = Annotated[str, typer.Option(help="What a job gets to save itself when you want the machine back.")]
+Interruptible = Annotated[bool, typer.Option("--interruptible", help="No notice at all: jobs are killed.")]
+CloseWindow = Annotated[str, typer.Option(help="Wait of a one-sided close, 1h to 24h.")]
+Boards = Annotated[list[str] | None, typer.Option(help="Board to post to, besides the network's.")]
+Egress = Annotated[list[str] | None, typer.Option(help="Host that jobs may reach; '*' for any public one.")]
+Places = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER for jobs (default: python, the AI environment).")]
+Region = Annotated[str, typer.Option(help="Where it stands, such as eu-west.")]
+Prepaid = Annotated[bool, typer.Option("--prepaid", help="Ask for one quantum before a job starts.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Measure its speed anew (else once a week).")]
+Insecure = Annotated[bool, typer.Option("--insecure-process", help="No sandbox: your own jobs only, on loopback only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="What happens as JSON lines on stdout.")]
+
+
 def provide(
     ctx: typer.Context,
-    price: Annotated[str, typer.Option(help="Dollars per unit-hour.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; off loopback TLS is used.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 0,
-    url: Annotated[str | None, typer.Option(help="Public base url, when it differs from host and port.")] = None,
-    units: Annotated[int, typer.Option(min=1, max=10_000, help="Units the machine is sold in.")] = 1,
-    cpus: Annotated[str | None, typer.Option(help="Cores of a unit (default: an even share).")] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory of a unit, such as 16GiB.")] = None,
-    disk: Annotated[str | None, typer.Option(help="Disk of a unit, such as 50GiB.")] = None,
-    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of a unit, when its size is given.")] = 0,
-    quantum: Annotated[str, typer.Option(help="Unpaid work at most, such as 60s.")] = "60s",
-    close_window: Annotated[str, typer.Option(help="Wait of a one-sided close, 1h to 24h.")] = "1h",
-    board: Annotated[list[str] | None, typer.Option(help="Board to post to, besides the network's.")] = None,
-    egress: Annotated[list[str] | None, typer.Option(help="Host that jobs may reach; '*' for any public one.")] = None,
-    environment: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER for jobs (default: python, the AI environment).")
-    ] = None,
-    region: Annotated[str, typer.Option(help="Where it stands, such as eu-west.")] = "",
-    prepaid: Annotated[bool, typer.Option("--prepaid", help="Ask for one quantum before a job starts.")] = False,
-    insecure_process: Annotated[
-        bool, typer.Option("--insecure-process", help="No sandbox: your own jobs only, on loopback only.")
-    ] = False,
+    price: Price,
+    floor: Floor = None,
+    watts: Watts = None,
+    kwh: Kwh = None,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    url: Url = None,
+    units: Units = 1,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    disk: Disk = None,
+    disk_share: DiskShare = 100,
+    gpus: Gpus = 0,
+    quantum: Quantum = "60s",
+    notice: Notice = "60s",
+    interruptible: Interruptible = False,
+    close_window: CloseWindow = "1h",
+    board: Boards = None,
+    egress: Egress = None,
+    environment: Places = None,
+    region: Region = "",
+    prepaid: Prepaid = False,
+    measure: Measure = False,
+    insecure_process: Insecure = False,
     ready_file: ReadyFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="What happens as JSON lines on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Sell this machine's idle time: measure it, register, sign offers, run jobs, collect."""
     from minga.core.spec import UnitSize
 
     settings = settings_of(ctx)
     port_option(port)
-    unit = _unit(UnitSize, cpus, memory, disk, gpus)
-    places = _environments(environment)
-    network = settings.network()
-    driver = "process" if insecure_process else "bubblewrap"
-    if driver == "bubblewrap":
-        become_root()
     wanted: dict[str, Any] = {
-        "price_per_hour": parse_usd(price, network.chain.deployment.decimals),
-        "host": host,
-        "port": port,
-        "url": url,
-        "units": units,
-        "unit": unit,
-        "quantum": parse_duration(quantum),
-        "close_window": parse_duration(close_window),
-        "boards": (*network.boards, *(board or ())),
-        "driver": driver,
-        "environments": places,
-        "egress": tuple(egress or ()),
-        "region": region,
-        "prepaid_quanta": int(prepaid),
-    }
-    _run(_config(settings, network, wanted), ready_file, as_json)
+        "host": host, "port": port, "url": url, "units": units, "unit": _unit(UnitSize, cpus, memory, disk, gpus),
+        "disk_share": disk_share, "quantum": parse_duration(quantum), "close_window": parse_duration(close_window),
+        "notice_s": 0 if interruptible else parse_duration(notice), "egress": tuple(egress or ()), "region": region,
+        "prepaid_quanta": int(prepaid), "environments": _environments(environment),
+        "driver": "process" if insecure_process else "bubblewrap",
+        # Plain processes are for one's own jobs: nobody has to be promised anything.
+        "measure": "never" if insecure_process else "again" if measure else "kept",
+    }  # fmt: skip
+    network = settings.network()
+    if not insecure_process:
+        become_root()
+    wanted |= _price(price, Floors(floor, watts, kwh), units, network.chain.deployment.decimals)
+    _run(_config(settings, network, wanted | {"boards": (*network.boards, *(board or ()))}), ready_file, as_json)
+
+
+class Floors(NamedTuple):
+    """What the owner says of the least price: dollars per unit-hour, watts of the machine, dollars per kWh."""
+
+    dollars: str | None
+    watts: int | None
+    kwh: str | None
+
+    def usd_micro(self, units: int) -> int:
+        """The larger of both, in micro-dollars per unit-hour.
+
+        Raises:
+            InvalidInput: watts without a price of energy, or the other way round.
+        """
+        from minga.protocol.suggested_price import energy_cost
+
+        if (self.watts is None) != (self.kwh is None):
+            raise InvalidInput("the energy is known in part", "give --watts and --kwh together")
+        energy = energy_cost(self.watts, parse_usd(self.kwh, 6)) if self.watts and self.kwh else 0
+        return max(parse_usd(self.dollars, 6) if self.dollars else 0, -(-energy // units))
+
+
+def _price(price: str, floors: Floors, units: int, decimals: int) -> dict[str, Any]:
+    """The fields of the configuration that price the machine."""
+    if price != "auto":
+        if any(given is not None for given in floors):
+            raise InvalidInput(
+                "a floor is for a price that moves", "use --price auto, or leave --floor and --watts out"
+            )
+        return {"price_per_hour": parse_usd(price, decimals)}
+    from minga.client.catalogs import shipped_quotes
+    from minga.provider.autoprice import AutoPrice
+
+    return {"price_per_hour": 0, "auto": AutoPrice(shipped_quotes(), floors.usd_micro(units))}
 
 
 def _config(settings: Settings, network: Network, wanted: Mapping[str, Any]) -> ProviderConfig:
@@ -111,57 +169,29 @@ def operator_key(settings: Settings, network: Network) -> PrivateKey:
 
 
 def _run(config: ProviderConfig, ready_file: Path | None, as_json: bool) -> None:
+    import anyio
+
+    from minga.cli.announce import Announcer
     from minga.cli.world import RealClock, RealDice, run_async, run_until_signal
     from minga.provider.main import run_provider
+    from minga.runtimes.disused import hold, remove_disused
+    from minga.runtimes.environments import environments_dir
 
-    announce = _Announcer(config, ready_file, as_json)
+    clock, announce = RealClock(), Announcer(config, ready_file, as_json)
 
-    async def main(stop: Any) -> None:
-        await run_provider(config, RealClock(), RealDice(), stop, announce)
+    async def main() -> None:
+        at_once = anyio.Event()
 
-    run_async(lambda: run_until_signal(main))
+        async def work(stop: Any) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.to_thread.run_sync, remove_disused, environments_dir(), clock.now(), tell)
+                await run_provider(config, clock, RealDice(), stop, announce, at_once=at_once)
+
+        with hold(config.environments.values(), clock.now()):
+            await run_until_signal(work, at_once)
+
+    run_async(main)
     tell("provider: stopped")
-
-
-class _Announcer:
-    """What the provider tells its owner, as lines."""
-
-    def __init__(self, config: ProviderConfig, ready_file: Path | None, as_json: bool) -> None:
-        self.config = config
-        self.ready_file = ready_file
-        self.as_json = as_json
-
-    def __call__(self, kind: str, facts: dict[str, Any]) -> None:
-        if self.as_json:
-            import json
-
-            sys.stdout.write(json.dumps({"event": kind, **facts}) + "\n")
-            sys.stdout.flush()
-        else:
-            line = self._line(kind, facts)
-            if line:
-                tell(line)
-        if kind == "ready":
-            from minga.cli.processes import announce_ready
-
-            announce_ready(self.ready_file, facts)
-
-    def _line(self, kind: str, facts: dict[str, Any]) -> str | None:
-        config = self.config
-        decimals = config.spec.deployment.decimals
-        if kind == "ready":
-            price = f"${format_usd(config.price_per_hour, decimals)}/h"
-            quantum = format_duration(config.quantum)
-            return f"ready: {facts['provider']} at {facts['url']}, {config.units} × {price}, quantum {quantum}"
-        if kind == "lease":
-            paid = f"${format_usd(int(facts.get('paid') or 0), decimals)}"
-            reason = f" ({facts['reason']})" if facts.get("reason") else ""
-            return f"lease {short(str(facts['lease']))} {facts['phase']}{reason}, paid {paid}"
-        if kind == "warning":
-            return f"warning {facts['code']}: {facts['fact']} → {facts['remedy']}"
-        if kind == "machine":
-            return f"machine {short(str(facts['machine']))}"
-        return f"registered: {facts['tx']}" if kind == "registered" else None
 
 
 def _unit(make: type[UnitSize], cpus: str | None, memory: str | None, disk: str | None, gpus: int) -> UnitSize | None:
@@ -244,5 +274,5 @@ def become_root() -> None:
     home = f"HOME={Path.home()}"
     command = root_command(["env", home, *environment, sys.executable, "-m", "minga", *sys.argv[1:]])
     if command is None:
-        raise MissingPrerequisite("sandboxes need root", "run it as root: sudo -E minga provide …")
+        raise MissingPrerequisite("sandboxes need root", "run it as root: sudo -E minga …")
     os.execvp(command[0], list(command))

@@ -79,21 +79,25 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return anyio.run(main)
 
 
-async def run_until_signal(main: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-    """Run `main(stop)`; SIGTERM and SIGINT set `stop` (an `anyio.Event`), a second one cancels."""
+async def run_until_signal(main: Callable[[Any], Coroutine[Any, Any, None]], at_once: Any = None) -> None:
+    """Run `main(stop)`; SIGTERM and SIGINT set `stop` (an `anyio.Event`), a second one cancels.
+
+    With `at_once`, another event, the second one sets that, and a third one cancels.
+    """
     import anyio
 
     stop = anyio.Event()
+    events = [stop] if at_once is None else [stop, at_once]
     async with anyio.create_task_group() as group:
 
         async def listen(task_status: Any) -> None:
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 task_status.started()
                 async for _ in signals:
-                    if stop.is_set():
+                    if not events:
                         group.cancel_scope.cancel()
                         return
-                    stop.set()
+                    events.pop(0).set()
 
         await group.start(lambda *, task_status: listen(task_status))
         await main(stop)

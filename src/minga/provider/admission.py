@@ -1,15 +1,18 @@
 """May this lease run this manifest on these terms? Pure checks, each with one clear refusal.
 
-Knows: the lease's facts, the terms that its offer signed, the manifest. Does not know: what this machine has free
-right now; the loop asks that last. Rule: nothing is accepted in part.
+Knows: the lease's facts, the terms that its offer signed, the manifest, the machine and what runs on it. Does not
+know: disk that is free right now; the desk asks that last. Rule: nothing is accepted in part, and nothing is sold
+twice: jobs of all leases together never have more than the machine, whatever older offers were for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, TooLarge
-from minga.core.spec import Bundle, Manifest, Terms, UnitSize
+from minga.core.checkpoint import MANIFEST_BYTES_MAX
+from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, OutOfCapacity, TooLarge
+from minga.core.spec import Bundle, Machine, Manifest, Terms, UnitSize
 
 JOB = "/job"
 """The job's own folder, as its manifest names it."""
@@ -52,7 +55,7 @@ def check_manifest(manifest: Manifest, job: str, attempt: int, units: int, terms
     Raises:
         Conflict: it is for another job or attempt.
         InvalidInput: it asks for more than the lease's units, an environment or hosts that the terms do not have, or
-            puts an input where none may be.
+            puts an input where none may be; two checkpoints.
         LimitNotEnforceable: it wants ports or hosts that these terms cannot give.
         TooLarge: the inputs do not fit in the disk that it asks for.
     """
@@ -75,11 +78,30 @@ def check_manifest(manifest: Manifest, job: str, attempt: int, units: int, terms
     places = [place_of(bundle) for bundle in manifest.inputs]
     if len(set(places)) != len(places):
         raise InvalidInput("two inputs have the same target", "give each input its own target")
+    checkpoints = [bundle.bytes for bundle in manifest.inputs if bundle.kind == "checkpoint"]
+    if len(checkpoints) > 1 or any(size > MANIFEST_BYTES_MAX for size in checkpoints):
+        raise InvalidInput("more than one checkpoint, or its manifest is too large", "restore the newest one")
     total = sum(bundle.bytes for bundle in manifest.inputs)
     if total > manifest.size.disk_bytes:
         raise TooLarge(
             f"the inputs have {total} bytes, the job ordered {manifest.size.disk_bytes} of disk", "order more disk"
         )
+
+
+def check_room(size: UnitSize, others: Iterable[UnitSize], machine: Machine) -> None:
+    """Return if the machine has `size` besides what the `others`, the jobs that it is to run or runs, may use.
+
+    Raises:
+        OutOfCapacity: their CPUs, memory or GPUs together would be more than the machine's.
+    """
+    jobs = [size, *others]
+    has = {"cpu_milli": machine.cpus * 1000, "memory_bytes": machine.memory_bytes, "gpus": len(machine.gpus)}
+    for name, total in has.items():
+        wanted = sum(getattr(job, name) for job in jobs)
+        if wanted > total:
+            raise OutOfCapacity(
+                f"{len(jobs)} jobs would use {name} {wanted}, this machine has {total}", "try another provider"
+            )
 
 
 def place_of(bundle: Bundle) -> PurePosixPath:

@@ -1,10 +1,13 @@
 """Keeps what is for sale known: registered on chain, signed anew in time, posted to boards.
 
 Knows: the chain's registry, the clock, the boards' addresses. Does not know: leases. Rule: what is served was kept on
-disk first; a board that does not answer costs a warning and nothing else.
+disk first; a board that does not answer costs one warning and nothing else. Boards forget, so each is sent the same
+posting every few seconds: one that holds it compares and changes nothing, one that lost it shows it again.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import anyio
 
@@ -12,11 +15,17 @@ from minga.chain.contracts import Market, Registry
 from minga.core.crypto import ZERO_ADDRESS, PrivateKey
 from minga.core.errors import MingaError
 from minga.core.spec import Machine, Terms
+from minga.protocol.wire import OfferBundle
 from minga.provider.bidding import Ask, bundle_of, make_offer, next_renewal, post
 from minga.provider.loop import Provider
+from minga.provider.metering import deposit_least
 from minga.provider.points import reach
 
-RENEW_SECONDS_MAX = 60.0
+REMIND_SECONDS = 15.0
+"""How often boards are reminded, and the longest time until a new epoch is noticed."""
+
+WITHDRAWN_SECONDS = 2
+"""How long the offer lives that takes an offer's place on boards when it is withdrawn."""
 
 
 class Bidder:
@@ -42,6 +51,18 @@ class Bidder:
         self._chain = provider.world.chain
         self._machine = machine
         self._terms = terms
+        self._told: dict[str, str] = {}
+        self._posted_at = 0
+
+    @property
+    def ask(self) -> Ask:
+        """What is asked for now."""
+        return self._ask
+
+    def change_price(self, price_per_hour: int) -> None:
+        """Ask another price (token units per unit-hour) from the next offer on; what is signed stays good."""
+        least = deposit_least(price_per_hour, self._ask.quantum)
+        self._ask = replace(self._ask, price_per_hour=price_per_hour, deposit_min=max(least, self._ask.deposit_floor))
 
     async def register(self) -> None:
         """Register the operator, or update url and agent key, if the chain says otherwise.
@@ -67,61 +88,114 @@ class Bidder:
         self._world.announce("registered", {"tx": receipt.transaction})
 
     async def renew(self) -> None:
-        """Sign an offer, keep it, and only then serve it.
+        """Sign an offer, keep it, and only then serve it; nothing is served while the owner has the machine.
 
         Raises:
             NetworkError: no node answers.
             DiskFull: it could not be kept; the old one is served on.
         """
-        world = self._world
-        market = Market(self._chain.spec.deployment.market)
-        epoch = await self._chain.read(market.epoch_of(world.provider))
         now = await self._chain.time()
-        terms, machine = self._terms, self._machine
-        offer = make_offer(
-            self._ask, world.provider, machine.hash32(), terms.hash32(), epoch, now, world.dice.bytes(32)
-        )
-        bundle = bundle_of(offer, machine, terms, self.url, now, self._chain.spec.domain, self._agent)
-        await anyio.to_thread.run_sync(self._provider.book.keep, bundle)
+        bundle = await self._sign(self._ask, now)
+        if self._provider.reclaim is not None:
+            return  # taken back meanwhile: nobody gets to see it
         self._provider.offers = [bundle]
-        world.announce("offer", {"hash": bundle.offer_hash(), "valid_until": offer.valid_until})
+        facts = {"hash": bundle.offer_hash(), "valid_until": bundle.offer.valid_until}
+        self._world.announce("offer", facts)
         for board in self._boards:
-            world.tasks.start_soon(self._post, board)
+            self._world.tasks.start_soon(self._post, board)
         await anyio.to_thread.run_sync(self._provider.book.prune, now)
 
-    async def _post(self, board: str) -> None:
-        announce = self._world.announce
+    async def withdraw(self) -> None:
+        """Tell the boards that nothing is for sale, in the only words that they take from a stranger: a newer offer.
+
+        It replaces the last one and expires in a moment. Boards that do not answer show the last one until it expires.
+        """
+        if not self._boards:
+            return
+        # A board judges by its own clock, which an idle chain's may be behind.
+        now = max(await self._chain.time(), self._world.clock.now())
+        bundle = await self._sign(replace(self._ask, offer_seconds=WITHDRAWN_SECONDS), now)
+        async with anyio.create_task_group() as tasks:
+            for board in self._boards:
+                tasks.start_soon(self._post_last, board, bundle)
+
+    async def _post_last(self, board: str, bundle: OfferBundle) -> None:
         try:
-            await post(board, self._provider.offers[0])
-        except MingaError as error:
-            announce("warning", error.as_dict()["error"])
-        except IndexError:
+            await post(board, bundle)
+        except MingaError:
+            return  # it forgets by itself
+        reach("provider.offer.withdrawn")
+        self._told.pop(board, None)
+
+    async def _sign(self, ask: Ask, now: int) -> OfferBundle:
+        world, machine, terms = self._world, self._machine, self._terms
+        epoch = await self._chain.read(Market(self._chain.spec.deployment.market).epoch_of(world.provider))
+        salt = world.dice.bytes(32)
+        offer = make_offer(ask, world.provider, machine.hash32(), terms.hash32(), epoch, now, salt)
+        # Of two postings in one second a board keeps the first, so each is dated later than the last.
+        self._posted_at = max(now, self._posted_at + 1)
+        bundle = bundle_of(offer, machine, terms, self.url, self._posted_at, self._chain.spec.domain, self._agent)
+        await anyio.to_thread.run_sync(self._provider.book.keep, bundle)
+        return bundle
+
+    async def revoke(self, number: int) -> None:
+        """Kill every signed offer on chain, by a new epoch; `number` tells one wish from the next.
+
+        Raises:
+            InsufficientFunds, NetworkError: it was not done.
+        """
+        call = Market(self._chain.spec.deployment.market).cancel_offers()
+        receipt = await self._chain.send(f"revoke/{number}", call, self._world.key)
+        reach("provider.revoke.sent")
+        self._world.announce("revoked", {"tx": receipt.transaction})
+
+    async def _post(self, board: str) -> None:
+        announce, offers = self._world.announce, self._provider.offers
+        if not offers:
             return  # withdrawn meanwhile
+        name = offers[0].offer_hash()
+        try:
+            await post(board, offers[0])
+        except MingaError as error:
+            if self._told.get(board) != error.code:
+                announce("warning", error.as_dict()["error"])
+            self._told[board] = error.code
         else:
             reach("provider.offer.posted")
-            announce("posted", {"board": board})
+            if self._told.get(board) != name:
+                announce("posted", {"board": board})
+            self._told[board] = name
 
     async def keep_offers(self) -> None:
-        """Sign anew at half the offer's life and when the epoch changes, and remind the boards every minute.
+        """Sign anew at half the offer's life and when the epoch changes, and remind the boards; for ever.
 
-        Ends when the offers are withdrawn.
+        Nothing is signed while the owner has the machine.
         """
-        world = self._world
-        while self._provider.offers:
-            offer = self._provider.offers[0].offer.offer()
-            due = next_renewal(offer, self._provider.chain_time(), self._ask)
-            await world.clock.sleep(min(max(due, 1), RENEW_SECONDS_MAX))
-            if not self._provider.offers:
-                return
+        while True:
+            await self._world.clock.sleep(self._pause())
+            if self._provider.reclaim is not None:
+                continue
             try:
-                epoch = self._epoch()
-                if due <= RENEW_SECONDS_MAX or epoch != offer.epoch:
+                if self._is_due():
                     await self.renew()
                 else:
                     for board in self._boards:
                         await self._post(board)
             except MingaError as error:
-                world.announce("warning", error.as_dict()["error"])
+                self._world.announce("warning", error.as_dict()["error"])
+
+    def _pause(self) -> float:
+        if not self._provider.offers:
+            return REMIND_SECONDS
+        due = next_renewal(self._provider.offers[0].offer.offer(), self._provider.chain_time(), self._ask)
+        return min(max(due, 1.0), REMIND_SECONDS)
+
+    def _is_due(self) -> bool:
+        if not self._provider.offers:
+            return True
+        offer = self._provider.offers[0].offer.offer()
+        due = next_renewal(offer, self._provider.chain_time(), self._ask) == 0
+        return due or self._epoch() != offer.epoch or offer.price_per_hour != self._ask.price_per_hour
 
     def _epoch(self) -> int:
         known = self._chain.view.providers.get(self._world.provider)

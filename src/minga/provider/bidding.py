@@ -32,7 +32,10 @@ MEMORY_SHARE, DISK_SHARE = 90, 80
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What the owner asks for. Prices are token units per unit-hour, times seconds."""
+    """What the owner asks for. Prices are token units per unit-hour, times seconds.
+
+    `deposit_floor` is the least deposit whatever the price; `deposit_min` what the next offer says.
+    """
 
     price_per_hour: int
     units: int
@@ -42,6 +45,7 @@ class Ask:
     seconds_max: int
     close_window: int
     offer_seconds: int
+    deposit_floor: int = 1
 
 
 def split(machine: Machine, units: int) -> UnitSize:

@@ -13,16 +13,17 @@ import anyio
 
 from minga.core.crypto import Address, Hash32, keccak, parse_signature, to_hex
 from minga.core.errors import Conflict, Expired, InvalidInput, OutOfCapacity, Unauthorized
-from minga.core.spec import Manifest
+from minga.core.spec import Manifest, UnitSize
 from minga.core.units import HOUR, Amount
 from minga.protocol.messages import Login, Voucher, channel_id, lease_id, verify
 from minga.protocol.wire import LeaseStatus, LoginRequest, OfferBundle, VoucherRequest
 from minga.provider import events as ev
-from minga.provider.admission import check_manifest
+from minga.provider.admission import check_manifest, check_room
 from minga.provider.agent import ALIVE, WAITING
 from minga.provider.lease import LeaseRun
 from minga.provider.loop import Provider
 from minga.provider.points import reach
+from minga.provider.probing import Station, best_environment
 
 CLOCK_TOLERANCE_S = 15 * 60
 TOKEN_SECONDS = HOUR
@@ -58,6 +59,8 @@ class Desk:
         """For `provider`."""
         self._provider = provider
         self.world = provider.world
+        self.station = Station(provider.world, best_environment(provider.world.environments), provider.gpus)
+        self._room = anyio.Lock()
         self._logins = Bucket(LOGINS_PER_MINUTE, LOGINS_PER_MINUTE / 60, at=self.world.clock.monotonic())
 
     @property
@@ -119,7 +122,7 @@ class Desk:
         Raises:
             Conflict: there is another one already, or the lease is past that.
             InvalidInput, LimitNotEnforceable, TooLarge: it asks for what was not sold.
-            OutOfCapacity: not enough disk or GPUs are free.
+            OutOfCapacity: not enough of the machine is free.
         """
         state = run.state
         if state.manifest_hash == manifest.hash32():
@@ -127,15 +130,26 @@ class Desk:
         if run.terms is None:
             raise Conflict("the lease's offer was not signed by this provider's present home", "open another lease")
         check_manifest(manifest, state.facts.job, state.facts.attempt, state.facts.units, run.terms)
+        async with self._room:
+            await self._check_free(run, manifest)
+            await run.borrow_blobs(manifest)
+            held = [bundle.blake3 for bundle in manifest.inputs if run.place.blobs.has(bundle.blake3)]
+            missing = sorted({bundle.blake3 for bundle in manifest.inputs} - set(held))
+            await run.apply(ev.ManifestSet(manifest.plain(), manifest.hash32(), missing))
+
+    async def _check_free(self, run: LeaseRun, manifest: Manifest) -> None:
+        check_room(manifest.size, self._sizes(run), self._provider.machine)
         needed = manifest.size.disk_bytes + 2 * sum(bundle.bytes for bundle in manifest.inputs)
         free = await anyio.to_thread.run_sync(self._free_disk) - self._promised(run)
         if needed > free:
             raise OutOfCapacity(
                 f"the job needs {needed} bytes of disk, {max(0, free)} are free", "try another provider"
             )
-        held = [bundle.blake3 for bundle in manifest.inputs if run.place.blobs.has(bundle.blake3)]
-        missing = sorted({bundle.blake3 for bundle in manifest.inputs} - set(held))
-        await run.apply(ev.ManifestSet(manifest.plain(), manifest.hash32(), missing))
+
+    def _sizes(self, but: LeaseRun) -> list[UnitSize]:
+        """What the other jobs may use that run, or will."""
+        runs = [run for run in self.world.leases.values() if run is not but and run.state.phase in ALIVE | WAITING]
+        return [run.manifest.size for run in runs if run.state.manifest is not None]
 
     def _free_disk(self) -> int:
         return shutil.disk_usage(self.world.home).free
@@ -152,14 +166,15 @@ class Desk:
             Conflict: inputs are missing, or voucher 1 is, where the terms ask for it.
             OutOfCapacity: fewer GPUs are free than were sold.
         """
-        if run.state.phase in ALIVE:
-            return
-        wanted = run.manifest.size.gpus
-        used = {name for other in self.world.leases.values() if not other.state.collected for name in other.state.gpus}
-        free = [name for name in self._provider.gpus if name not in used]
-        if len(free) < wanted:
-            raise OutOfCapacity(f"{wanted} GPUs are needed, {len(free)} are free", "try another provider")
-        await run.apply(ev.StartAsked(free[:wanted]))
+        async with self._room:
+            if run.state.phase in ALIVE:
+                return
+            wanted, leases = run.manifest.size.gpus, self.world.leases.values()
+            used = {name for other in leases if not other.state.collected for name in other.state.gpus}
+            free = [name for name in self._provider.gpus if name not in used]
+            if len(free) < wanted:
+                raise OutOfCapacity(f"{wanted} GPUs are needed, {len(free)} are free", "try another provider")
+            await run.apply(ev.StartAsked(free[:wanted]))
 
     async def take_voucher(self, run: LeaseRun, request: VoucherRequest) -> int:
         """Check and store a voucher; the best amount held, after it is on disk. The best one again is no error.
@@ -191,7 +206,7 @@ class Desk:
             exit_code=state.exit_code,
             working_s=state.working_s,
             paid=str(state.paid),
-            missing=list(state.missing),
+            missing=run.missing(),
             last_event=state.emitted,
             log_bytes=run.log.size(),
             close_tx=state.close_tx,

@@ -7,7 +7,7 @@ are never stored: they follow from the state, and doing one twice does no harm.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from minga.core.errors import InternalError
@@ -107,9 +107,15 @@ class StartFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Metered(Event):
-    """Whole seconds in which the job ran so far, pauses left out."""
+    """Whole seconds in which the job ran so far, pauses left out.
+
+    Where the machine can tell: `cpu_ms`, its CPU time so far, and `gpu_busy`, how busy its GPUs were since the last
+    reading, in per cent.
+    """
 
     working_s: int
+    cpu_ms: int | None = None
+    gpu_busy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +127,13 @@ class Progressed(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointTaken(Event):
-    """A complete checkpoint was copied out of the job's reach; `files` are `spec.FileEntry` values."""
+    """A complete checkpoint was copied out of the job's reach; the fields are those of `checkpoint.Checkpoint`."""
 
     step: int | None
-    files: list[dict[str, Any]]
+    manifest: str
+    manifest_bytes: int
+    bytes: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,14 @@ class StopAsked(Event):
     by: Literal["tenant", "provider", "end"]
     reason: str
     grace_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed(Event):
+    """The owner wants the machine back: the job gets `seconds` from SIGTERM to SIGKILL. `reason` is the owner's."""
+
+    reason: str
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +225,24 @@ EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subcla
 
 
 def encode(event: Event) -> tuple[str, dict[str, Any]]:
-    """Kind and body of an event's journal record."""
-    return type(event).__name__, asdict(event)  # type: ignore[call-overload]
+    """Kind and body of an event's journal record. A field that says nothing (None, by default) is left out."""
+    body = asdict(event)  # type: ignore[call-overload]
+    silent = {item.name for item in fields(event) if item.default is None}  # type: ignore[arg-type]
+    return type(event).__name__, {
+        name: value for name, value in body.items() if name not in silent or value is not None
+    }
 
 
 def decode(kind: str, body: dict[str, Any]) -> Event:
-    """The event of a journal record.
+    """The event of a journal record. Fields that a later version added, with a default, may be missing.
 
     Raises:
         InternalError: no event of ours; the journal is of another version.
     """
     found = EVENTS.get(kind)
-    if found is None or set(body) != {item.name for item in fields(found)}:  # type: ignore[arg-type]
+    known = fields(found) if found is not None else ()  # type: ignore[arg-type]
+    needed = {item.name for item in known if item.default is MISSING}
+    if found is None or not needed <= set(body) <= {item.name for item in known}:
         raise InternalError(f"the journal holds a record {kind!r} of another version", "use the version that wrote it")
     return found(**body)
 
@@ -244,7 +267,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """SIGTERM now, SIGKILL after `grace_s`."""
+    """SIGTERM now, SIGKILL after `grace_s`; again, it can only shorten what is left."""
 
     grace_s: int
 
@@ -280,6 +303,6 @@ Effect = Emit | Launch | Stop | Freeze | Thaw | Collect | CloseLease
 __all__ = [
     "EVENTS", "BlobStored", "ChainClosing", "CheckpointTaken", "CloseAsked", "CloseLease", "Closed", "Collect",
     "Collected", "DepositSeen", "Effect", "Emit", "Event", "Exited", "Forgotten", "Freeze", "Launch", "LoggedIn",
-    "ManifestSet", "Metered", "Opened", "Overdue", "Phase", "Progressed", "StartAsked", "StartFailed", "Started",
-    "Stop", "StopAsked", "Thaw", "VoucherStored", "Warned", "decode", "encode",
+    "ManifestSet", "Metered", "Opened", "Overdue", "Phase", "Progressed", "Reclaimed", "StartAsked", "StartFailed",
+    "Started", "Stop", "StopAsked", "Thaw", "VoucherStored", "Warned", "decode", "encode",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ the tenant and starts the effects; a refusal or a full disk leaves everything as
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,16 @@ from minga.chain.contracts import Market
 from minga.chain.errors import LeaseClosed, UnknownLease
 from minga.core.crypto import Address, Hash32, PrivateKey, from_hex
 from minga.core.effects import Clock, Dice
-from minga.core.errors import BadArtifact, Conflict, ContractError, DiskFull, InternalError, MingaError, NotFound
+from minga.core.errors import (
+    BadArtifact,
+    Conflict,
+    ContractError,
+    DiskFull,
+    InternalError,
+    MingaError,
+    NotFound,
+    TenantError,
+)
 from minga.core.spec import Manifest, Terms
 from minga.core.units import Amount
 from minga.protocol.lease import Lease
@@ -28,6 +38,7 @@ from minga.provider import agent
 from minga.provider import events as ev
 from minga.provider.agent import State
 from minga.provider.events import Effect, Emit, Event, decode, encode
+from minga.provider.inventory import Inventory
 from minga.provider.logs import LogFile
 from minga.provider.points import reach
 from minga.provider.prepare import Workplace
@@ -37,6 +48,8 @@ from minga.store.journal import Journal
 
 Announce = Callable[[str, dict[str, Any]], None]
 RETRY_SECONDS_MAX = 30.0
+SILENCE_SECONDS = 5.0
+"""After so much silence a tenant who follows the events is told that the provider lives."""
 
 
 @dataclass
@@ -85,8 +98,9 @@ class LeaseRun:
         self.terms = terms
         self.changed = Signal()
         self.place = Workplace(world.home / "leases" / state.facts.channel[2:])
+        self.inventory = Inventory(self.place)
         self.log = LogFile(self.place.log)
-        self.active_at = world.clock.monotonic()
+        self.active_at = self.heard_at = world.clock.monotonic()
         self.sandbox = Sandbox(self)
         self.uploading = anyio.Lock()
         self.streams = 0
@@ -170,7 +184,8 @@ class LeaseRun:
         """Do again what a restart may have cut off: inputs that had arrived, and the effects of the phase."""
         for name in self.state.missing:
             if await anyio.to_thread.run_sync(self._is_whole, name):
-                await self.attempt(ev.BlobStored(name))
+                with suppress(TenantError, DiskFull):
+                    await self.blob_arrived(name)
         for effect in agent.resume(self.state):
             self._perform(effect)
 
@@ -190,18 +205,20 @@ class LeaseRun:
 
     async def events(self, after: int) -> AsyncIterator[Emit | None]:
         """Events with a number over `after`, as they come, until the lease is closed; None each 5 s of silence."""
+        said = anyio.current_time()
         while True:
             for told in self.told[max(0, after) :]:
                 after = told.number
                 yield told
+                said = anyio.current_time()
             if self.state.phase == "closed":
                 return
-            heard = False
-            with anyio.move_on_after(5.0):
+            # What wakes us may be no event (a line of the log): silence is counted from what was said.
+            with anyio.move_on_after(said + SILENCE_SECONDS - anyio.current_time()):
                 await self.changed.wait()
-                heard = True
-            if not heard:
-                yield None
+                continue
+            yield None
+            said = anyio.current_time()
 
     async def _close(self, effect: ev.CloseLease) -> None:
         """Close on chain; tries until it is closed, by us or by anybody."""
@@ -269,20 +286,41 @@ class LeaseRun:
         )
 
     def knows_blob(self, name: str) -> bool:
-        """Whether `name` is a file of this lease's artifacts or kept checkpoints."""
-        lists = [self.state.files, *(checkpoint["files"] for checkpoint in self.state.checkpoints)]
-        return any(item["blake3"] == name for files in lists for item in files)
+        """Whether `name` is a file of this lease's artifacts, or of a kept checkpoint."""
+        return self.inventory.gives(self.state, name)
 
     def bundle_bytes(self, name: str) -> int:
-        """Size that the manifest gives for an input.
+        """Size of a blob that the tenant may send.
 
         Raises:
             NotFound: no input of this lease has that name.
         """
-        for bundle in self.manifest.inputs:
-            if bundle.blake3 == name:
-                return bundle.bytes
-        raise NotFound(f"blob {name[:16]} is not an input of this lease", "send what the manifest names")
+        return self.inventory.expected_bytes(self.manifest, name)
+
+    def missing(self) -> list[str]:
+        """Blobs that the tenant should send now; more may follow, once a checkpoint's manifest is here."""
+        return self.inventory.missing(self.manifest, self.state.missing) if self.state.missing else []
+
+    async def blob_arrived(self, name: str) -> None:
+        """Take note of an input that is whole, or of the chunk that completes one.
+
+        Raises:
+            InvalidInput, TooLarge: a checkpoint's manifest that is none, or of more than was ordered.
+        """
+        inputs = self.state.missing
+        for whole in await anyio.to_thread.run_sync(self.inventory.completed, self.manifest, inputs, name):
+            await self.apply(ev.BlobStored(whole))
+
+    async def borrow_blobs(self, manifest: Manifest) -> None:
+        """Share what earlier leases of the same job left on this machine, so that it is not sent again."""
+        facts = self.state.facts
+        others = [
+            other.place.blobs
+            for other in self.world.leases.values()
+            if other is not self and (other.state.facts.tenant, other.state.facts.job) == (facts.tenant, facts.job)
+        ]
+        if others:
+            await anyio.to_thread.run_sync(self.inventory.borrow, manifest, others)
 
 
 def load(world: World, channel: str, terms_of: Callable[[str], Terms | None]) -> LeaseRun | None:

@@ -1,7 +1,8 @@
-"""A provider at work: follows the chain, keeps offers alive, brings leases back after a restart, ends what is over.
+"""A provider at work: follows the chain, brings leases back after a restart, ends what is over, gives the machine back.
 
-Knows: all leases of this provider. Does not know: HTTP routes; `serving` calls what is public here. Rule: the chain
-is compared with what is known, again and again; nothing depends on seeing an event at the moment it happens.
+Knows: all leases of this provider. Does not know: HTTP routes; `serving` calls what is public here. Rule: the chain,
+and what the owner wants, are compared with what is known, again and again; nothing depends on seeing an event at the
+moment it happens.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from minga.chain.contract_events import Closed as ChainClosed
 from minga.chain.view import LeaseRecord
 from minga.core.crypto import Hash32
 from minga.core.errors import MingaError, NotFound
-from minga.core.spec import Terms
+from minga.core.spec import Machine, Terms
 from minga.protocol.lease import Phase, Why
 from minga.protocol.messages import channel_id
 from minga.protocol.wire import OfferBundle
@@ -31,18 +32,27 @@ GONE_SECONDS = 60.0
 CLOSE_SECONDS = 60.0
 """How long after the end, and the last file fetched, the tenant may take to pay the rest and ask for the close."""
 
+FETCH_SECONDS = 20.0
+"""The same after a reclaim, for a tenant who still listens; one who does not gets `GONE_QUIET_SECONDS`."""
+
+GONE_QUIET_SECONDS = 2.0
+AT_ONCE_SECONDS = 3.0
+DRAIN_POLL_SECONDS = 0.1
 END_MARGIN_S = 30
 
 
 class Provider:
     """All leases of one provider; see the module."""
 
-    def __init__(self, world: World, book: OfferBook, gpus: tuple[str, ...]) -> None:
-        """Nothing runs until `restore` and `follow_chain`."""
+    def __init__(self, world: World, book: OfferBook, machine: Machine, gpus: tuple[str, ...]) -> None:
+        """Nothing runs until `restore` and `follow_chain`. `gpus` are the machine's as CDI names."""
         self.world = world
         self.book = book
+        self.machine = machine
         self.gpus = gpus
         self.offers: list[OfferBundle] = []
+        self.reclaim: str | None = None
+        self._at_once = False
         self._polling = anyio.Lock()
         self._missing: dict[str, float] = {}
         self._close_tx: dict[str, str] = {}
@@ -107,6 +117,7 @@ class Provider:
                 await self._compare(record)
             await self._look_for_gone()
             self.world.chain.acknowledge(changes)
+        await self._reclaim_leases()
 
     def _records(self) -> list[LeaseRecord]:
         mine = self.world.provider
@@ -207,6 +218,8 @@ class Provider:
                 await run.attempt(ev.StopAsked("end", "the lease ends", margin))
             elif state.phase in WAITING and now - run.active_at > IDLE_SECONDS:
                 await run.attempt(ev.CloseAsked(f"nothing was started for {int(IDLE_SECONDS)} s", Why.NOT_SAID))
+            elif state.reclaimed and state.phase in ("exited", "failed") and self._was_fetched(run, now):
+                await run.attempt(ev.CloseAsked("the tenant had its time to fetch", Why.SHUTTING_DOWN))
             elif state.phase in ("exited", "failed") and now - run.active_at > max(CLOSE_SECONDS, state.dead_man_s):
                 await run.attempt(ev.CloseAsked("the tenant did not ask for the close", Why.NOT_SAID))
             elif state.phase == "closed" and self.world.clock.now() - state.closed_at > state.facts.retention_s:
@@ -218,11 +231,53 @@ class Provider:
         if await run.attempt(ev.Forgotten()):
             self.world.leases.pop(run.channel, None)
 
-    async def drain(self, seconds: float) -> None:
-        """Stop every job with its checkpoint and close every lease; give up waiting after `seconds`."""
+    # ------------------------------------------------------------------------------------------------------- reclaim
+
+    async def take_back(self, reason: str, at_once: bool = False) -> None:
+        """Withdraw the offers, and give every job its notice (none with `at_once`); new leases meet the same."""
+        self.offers = []
+        self.reclaim, self._at_once = reason, at_once
+        await self._reclaim_leases()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a lease is not closed."""
+        return any(run.state.phase != "closed" for run in self.world.leases.values())
+
+    def offer_again(self) -> None:
+        """End a reclaim; what was told to go goes on going."""
+        self.reclaim, self._at_once = None, False
+
+    async def _reclaim_leases(self) -> None:
+        if self.reclaim is None:
+            return
         for run in list(self.world.leases.values()):
-            await run.attempt(ev.CloseAsked("the provider is shutting down", Why.SHUTTING_DOWN))
-        with anyio.move_on_after(seconds):
-            for run in list(self.world.leases.values()):
-                while run.state.phase != "closed":
-                    await run.changed.wait()
+            state = run.state
+            hurry = self._at_once and state.phase in ALIVE and state.grace_s > 0
+            if state.phase not in ("closing", "closed") and (hurry or not state.reclaimed):
+                await run.attempt(ev.Reclaimed(self.reclaim, self.notice_s(run)))
+
+    def notice_s(self, run: LeaseRun) -> int:
+        """Seconds that the lease's own terms promise between SIGTERM and SIGKILL."""
+        return 0 if self._at_once or run.terms is None else run.terms.notice_s
+
+    def _was_fetched(self, run: LeaseRun, now: float) -> bool:
+        """Whether the tenant of a job that was reclaimed had its chance to pay the rest and fetch what it left."""
+        quiet = now - max(run.active_at, run.heard_at)
+        return self._at_once or quiet > FETCH_SECONDS or (run.streams == 0 and quiet > GONE_QUIET_SECONDS)
+
+    async def drain(self, reason: str, seconds: float, at_once: anyio.Event) -> None:
+        """Take the machine back and wait until every lease is closed; give up `seconds` after the longest notice.
+
+        When `at_once` is set, jobs are killed and the wait is `AT_ONCE_SECONDS` more.
+        """
+        await self.take_back(reason)
+        clock = self.world.clock
+        notices = [self.notice_s(run) for run in self.world.leases.values() if run.state.phase in ALIVE]
+        until = clock.monotonic() + seconds + max(notices, default=0)
+        while self.is_busy and clock.monotonic() < until:
+            if at_once.is_set() and not self._at_once:
+                await self.take_back(reason, at_once=True)
+                until = min(until, clock.monotonic() + AT_ONCE_SECONDS)
+            await self.tidy()
+            await clock.sleep(DRAIN_POLL_SECONDS)

@@ -8,96 +8,42 @@ registered.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import anyio
 
-from minga.chain.chain import ChainSpec
 from minga.chain.node import open_chain
-from minga.core.crypto import PrivateKey, keccak
+from minga.core.crypto import keccak
 from minga.core.effects import Clock, Dice
-from minga.core.errors import InvalidInput, LimitNotEnforceable, MingaError
+from minga.core.errors import LimitNotEnforceable, MingaError
 from minga.core.seal import transport_public
-from minga.core.spec import Terms, UnitSize
+from minga.core.spec import Machine, Speed, UnitSize
+from minga.core.units import DAY
+from minga.provider.attendant import Attendant
+from minga.provider.autoprice import PriceBook, first_price
 from minga.provider.bidder import Bidder
-from minga.provider.bidding import Ask, OfferBook, check_fits, split
+from minga.provider.bidding import OfferBook, check_fits, split
+from minga.provider.config import ProviderConfig, ask_of, terms_of
 from minga.provider.desk import Desk
 from minga.provider.lease import Announce, World
 from minga.provider.loop import Provider
 from minga.provider.machine import describe_machine, kept_secret
-from minga.provider.metering import deposit_least
+from minga.provider.measuring import measure as measure_units
+from minga.provider.pricer import Pricer
+from minga.provider.probing import best_environment
 from minga.provider.serving import build_app
+from minga.provider.speed import kept_speed, key_of
 from minga.runtimes import probe
 from minga.runtimes.bubblewrap import BubblewrapRuntime
 from minga.runtimes.process import ProcessRuntime
 from minga.runtimes.runtime import Runtime
 from minga.store.journal import Journal
 from minga.transport.http import is_loopback, serve
-from minga.transport.tls import TlsIdentity, create_identity
-
-DRAIN_SECONDS = 40.0
-
-
-@dataclass(frozen=True)
-class ProviderConfig:
-    """What an owner decides. Prices are token units per unit-hour; times are seconds; `home` is this provider's alone.
-
-    `operator` is the provider's address: it registers and needs a little gas; `agent` signs offers and may be the same
-    key. `environments` maps names to folders. `egress` are hosts that jobs may reach (`("*",)`: any public one).
-    """
-
-    home: Path
-    spec: ChainSpec
-    operator: PrivateKey
-    agent: PrivateKey
-    price_per_hour: int
-    host: str = "127.0.0.1"
-    port: int = 0
-    url: str | None = None
-    units: int = 1
-    unit: UnitSize | None = None
-    quantum: int = 60
-    boards: tuple[str, ...] = ()
-    driver: Literal["bubblewrap", "process"] = "bubblewrap"
-    environments: Mapping[str, Path] = field(default_factory=dict)
-    egress: tuple[str, ...] = ()
-    ports: int = 4
-    prepaid_quanta: Literal[0, 1] = 0
-    deposit_min: int | None = None
-    seconds_min: int = 60
-    seconds_max: int = 7 * 86400
-    close_window: int = 3600
-    offer_seconds: int = 600
-    region: str = ""
-    retention_s: int = 86400
-
-    def check(self) -> None:
-        """Raise InvalidInput for what cannot be, before anything is touched."""
-        ranges = {
-            "units": (self.units, 1, 10_000),
-            "quantum": (self.quantum, 1, 86400),
-            "seconds_min": (self.seconds_min, 1, self.seconds_max),
-            "seconds_max": (self.seconds_max, 1, 2**32 - 1),
-            "close_window": (self.close_window, 3600, 86400),
-            "offer_seconds": (self.offer_seconds, 10, 30 * 86400),
-            "price_per_hour": (self.price_per_hour, 0, 2**96 - 1),
-            "ports": (self.ports, 0, 64),
-        }
-        for name, (value, low, high) in ranges.items():
-            if not low <= value <= high:
-                raise InvalidInput(f"{name} is {value}", f"use {low} … {high}")
-        if not self.environments:
-            raise InvalidInput("there is no environment for jobs", "name one, such as python=FOLDER")
-        near = is_loopback(self.host) and (self.url is None or is_loopback(urlsplit(self.url).hostname or ""))
-        if self.driver == "process" and not near:
-            raise InvalidInput(
-                "jobs that are plain processes are not offered to strangers", "listen on loopback, or use the sandbox"
-            )
+from minga.transport.tls import create_identity
 
 
 async def run_provider(
@@ -107,8 +53,9 @@ async def run_provider(
     stop: anyio.Event,
     announce: Announce,
     runtime: Runtime | None = None,
+    at_once: anyio.Event | None = None,
 ) -> None:
-    """Sell this machine until `stop` is set; then stop jobs at a checkpoint, close their leases, and return.
+    """Sell this machine until `stop` is set; then give jobs their notice, close their leases, and return.
 
     Args:
         config: see `ProviderConfig`.
@@ -117,6 +64,7 @@ async def run_provider(
         stop: set it to end.
         announce: called with a word and facts (see the reference).
         runtime: a driver to use instead of the configured one (the simulator's).
+        at_once: set it besides `stop` to leave within seconds: jobs are killed, and collected if that is quick.
 
     Raises:
         InvalidInput: the configuration cannot be.
@@ -128,8 +76,8 @@ async def run_provider(
     journal = Journal(config.home / "journal.sqlite")
     try:
         with journal.exclusive("provider"):
-            async with _opened(config, clock, dice, announce, journal, runtime) as (provider, bidder):
-                await _work(provider, bidder, stop)
+            async with _opened(config, clock, dice, announce, journal, runtime) as (provider, bidder, pricer):
+                await _work(provider, bidder, pricer, stop, at_once or anyio.Event())
     except BaseExceptionGroup as group:
         # Task groups wrap whatever ends them; an owner is to see the one error that did.
         known = group.subgroup(MingaError)
@@ -142,26 +90,29 @@ async def run_provider(
         journal.close()
 
 
-async def _work(provider: Provider, bidder: Bidder, stop: anyio.Event) -> None:
-    tasks = provider.world.tasks
+async def _work(
+    provider: Provider, bidder: Bidder, pricer: Pricer | None, stop: anyio.Event, at_once: anyio.Event
+) -> None:
+    world, attendant = provider.world, Attendant(provider, bidder)
     await provider.poll()
     await bidder.register()
-    await bidder.renew()
-    tasks.start_soon(provider.follow_chain)
-    tasks.start_soon(bidder.keep_offers)
-    provider.world.announce("ready", {"url": bidder.url, "provider": provider.world.provider})
+    if await attendant.obey():
+        await bidder.renew()
+    for work in (provider.follow_chain, bidder.keep_offers, attendant.follow, *([pricer.follow] if pricer else [])):
+        world.tasks.start_soon(work)
+    price = str(bidder.ask.price_per_hour)
+    world.announce("ready", {"url": bidder.url, "provider": world.provider, "price_per_hour": price})
     await stop.wait()
-    provider.offers = []
-    await provider.drain(DRAIN_SECONDS)
-    tasks.cancel_scope.cancel()
+    await attendant.leave(at_once)
 
 
 @asynccontextmanager
 async def _opened(
     config: ProviderConfig, clock: Clock, dice: Dice, announce: Announce, journal: Journal, runtime: Runtime | None
-) -> AsyncIterator[tuple[Provider, Bidder]]:
+) -> AsyncIterator[tuple[Provider, Bidder, Pricer | None]]:
     driver = runtime or await open_runtime(config)
     facts = await anyio.to_thread.run_sync(probe.machine, config.home)
+    facts = replace(facts, disk_free_bytes=facts.disk_free_bytes * config.disk_share // 100)
     machine = await anyio.to_thread.run_sync(describe_machine, facts, config.home, dice)
     unit = config.unit or split(machine, config.units)
     check_fits(machine, unit, config.units)
@@ -186,50 +137,63 @@ async def _opened(
             announce=announce,
             tasks=tasks,
         )
-        provider = Provider(world, OfferBook(config.home / "offers"), tuple(gpu.device for gpu in facts.gpus))
+        provider = Provider(world, OfferBook(config.home / "offers"), machine, tuple(gpu.device for gpu in facts.gpus))
         # First of all: a request that comes before would not find its lease, and begin it a second time.
         await provider.restore()
-        app = build_app(Desk(provider))
-        server = await stack.enter_async_context(serve(app, config.host, config.port, tls))
+        desk = Desk(provider)
+        server = await stack.enter_async_context(serve(build_app(desk), config.host, config.port, tls))
         url = (config.url or server.url).rstrip("/")
         announce("listening", {"url": url, "tls_sha256": tls.sha256 if tls else None})
-        terms = terms_of(config, unit, transport_public(secret), tls, driver)
+        speed = await _speed(config, world, machine, unit, provider.gpus)
+        terms = terms_of(config, unit, transport_public(secret), tls, driver, speed)
         bidder = Bidder(ask_of(config), config.agent, config.boards, provider, machine, terms, url)
-        yield provider, bidder
+        yield provider, bidder, await anyio.to_thread.run_sync(_pricer, config, provider, bidder, unit)
+        await desk.station.close()
         tasks.cancel_scope.cancel()
 
 
-def ask_of(config: ProviderConfig) -> Ask:
-    """The offer's numbers."""
-    least = deposit_least(config.price_per_hour, config.quantum)
-    return Ask(
-        price_per_hour=config.price_per_hour,
-        units=config.units,
-        quantum=config.quantum,
-        deposit_min=config.deposit_min if config.deposit_min is not None else least,
-        seconds_min=config.seconds_min,
-        seconds_max=config.seconds_max,
-        close_window=config.close_window,
-        offer_seconds=config.offer_seconds,
-    )
+async def _speed(
+    config: ProviderConfig, world: World, machine: Machine, unit: UnitSize, gpus: tuple[str, ...]
+) -> Speed | None:
+    """What a unit is promised to do, measured or kept; None when nothing is promised."""
+    if config.measure == "never":
+        return None
+    environment = best_environment(config.environments)
+
+    async def measure() -> Speed:
+        world.announce("measuring", {"units": config.units})
+        return await measure_units(
+            world.runtime,
+            unit,
+            environment,
+            units=config.units,
+            folder=config.home / "probe",
+            clock=world.clock,
+            dice=world.dice,
+            gpus=gpus,
+        )
+
+    key = key_of(machine, unit, config.units, environment.name)
+    try:
+        speed, at = await kept_speed(
+            config.home / "speed.json", key, world.clock.now(), config.measure == "again", measure
+        )
+    except MingaError as error:
+        world.announce("warning", error.as_dict()["error"])
+        return None
+    world.announce("speed", {"at": at} | speed.plain())
+    return speed
 
 
-def terms_of(
-    config: ProviderConfig, unit: UnitSize, transport_key: str, tls: TlsIdentity | None, runtime: Runtime
-) -> Terms:
-    """The terms of this configuration. A driver that is no sandbox is never called one."""
-    return Terms(
-        transport_key=transport_key,
-        tls_sha256=tls.sha256 if tls else None,
-        unit=unit,
-        sandbox="bubblewrap" if runtime.sandboxed else "process",
-        environments=sorted(config.environments),
-        egress=list(config.egress) if runtime.sandboxed else [],
-        ports=config.ports,
-        prepaid_quanta=config.prepaid_quanta,
-        retention_s=config.retention_s,
-        region=config.region,
-    )
+def _pricer(config: ProviderConfig, provider: Provider, bidder: Bidder, unit: UnitSize) -> Pricer | None:
+    """What moves the price, if it is to move. Raises InvalidInput when no price can be suggested."""
+    if config.auto is None:
+        return None
+    now, machine = provider.world.clock.now(), provider.machine
+    of = f"{unit.gpus} × {machine.gpus[0].model}" if unit.gpus and machine.gpus else f"{unit.cpu_milli} cpu_milli"
+    begin = first_price(machine, unit, config.auto, now // DAY)
+    book = PriceBook(provider.world.journal, of, begin, now)
+    return Pricer(provider, bidder, book, config.spec.deployment.decimals)
 
 
 async def open_runtime(config: ProviderConfig) -> Runtime:
@@ -254,3 +218,6 @@ def process_folder(home: Path) -> Path:
     if os.geteuid() != 0:
         return home / "t"
     return Path("/var/tmp") / f"minga-{keccak(str(home.absolute()).encode()).hex()[:16]}"
+
+
+__all__ = ["ProviderConfig", "open_runtime", "process_folder", "run_provider"]

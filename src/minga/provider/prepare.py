@@ -25,6 +25,7 @@ from minga.core.errors import InvalidInput
 from minga.core.seal import open_sealed
 from minga.core.spec import ENVS_MAX, Manifest, UnitSize
 from minga.provider.admission import place_of
+from minga.provider.checkpoints import assemble
 from minga.provider.inputs import unpack
 from minga.provider.points import reach
 from minga.runtimes.runtime import Environment, Input, Limits, Mount, Task
@@ -124,7 +125,10 @@ def prepare(
     mounts: list[Mount] = []
     for index, bundle in enumerate(manifest.inputs):
         folder = place.stage / str(index)
-        unpack(place.blobs.path(bundle.blake3), folder, left)
+        if bundle.kind == "checkpoint":
+            assemble(place.blobs, bundle.blake3, folder, left)
+        else:
+            unpack(place.blobs.path(bundle.blake3), folder, left)
         left -= sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
         target = place_of(bundle)
         if target.is_absolute():

@@ -9,6 +9,7 @@ saw and does what the agent says. Rule: everything here can be cut off at any li
 | started      | the launcher's marker after `setup`    | Started, or that it took too long |
 | progress     | $MINGA_PROGRESS                        | Progressed                       |
 | checkpoints  | $MINGA_CHECKPOINT_DIR                  | CheckpointTaken                  |
+| gauge        | CPU time, GPU use                      | Metered, with the seconds        |
 | log          | stdout and stderr                      | the log file                     |
 """
 
@@ -22,9 +23,11 @@ import anyio
 from minga.core.errors import Conflict, DiskFull, InternalError, MingaError, SandboxFailed, TenantError
 from minga.provider import events as ev
 from minga.provider.agent import ALIVE, PROVIDERS_FAULT
-from minga.provider.collect import CheckpointWatch, ProgressTail, collect_artifacts
+from minga.provider.checkpoints import CheckpointWatch
+from minga.provider.collect import ProgressTail, collect_artifacts
 from minga.provider.events import Event
-from minga.provider.metering import Stopwatch, next_due
+from minga.provider.gauge import Gauge, Reading
+from minga.provider.metering import Stopwatch, crosses, next_due
 from minga.provider.points import reach
 from minga.provider.prepare import SETUP_SECONDS, STARTED, prepare, task_id
 from minga.runtimes.egress import EgressProxy
@@ -55,6 +58,7 @@ class Sandbox:
         self._log_whole = anyio.Event()
         self._last_progress: dict[str, object] | None = None
         self._checkpoints: CheckpointWatch | None = None
+        self._gauge = Gauge(lease.world.clock, ())
         self.handle: Handle | None = None
 
     # ----------------------------------------------------------------------------------------- what the agent says
@@ -157,8 +161,6 @@ class Sandbox:
             handle = await self._world.runtime.start(task)
             reach("provider.launch.started")
         self.handle = handle
-        if lease.state.phase == "running":
-            self._watch.go(self._now())
         return handle
 
     async def _find(self) -> Handle | None:
@@ -181,6 +183,8 @@ class Sandbox:
         lease = self._lease
         async with anyio.create_task_group() as watchers:
             watchers.start_soon(self._obey, handle)
+            self._gauge = Gauge(self._world.clock, lease.state.gpus)
+            watchers.start_soon(self._gauge.follow, handle)
             watchers.start_soon(self._meter, handle)
             watchers.start_soon(self._copy_log, handle)
             watchers.start_soon(self._follow_progress, handle)
@@ -263,7 +267,9 @@ class Sandbox:
                 if exact >= due:
                     limit = state.exhausted_at
                     counted = int(exact) if limit is None or limit <= state.working_s else min(int(exact), limit)
-                    await self._lease.happen(ev.Metered(counted))
+                    is_told = counted == limit or crosses(state.working_s, counted, state.facts.quantum)
+                    used = self._gauge.read() if is_told else Reading()
+                    await self._lease.happen(ev.Metered(counted, *used))
                     continue
                 pause = min(pause, due - exact)
             await self._world.clock.sleep(max(pause, 0.001))
@@ -283,30 +289,31 @@ class Sandbox:
     async def _follow_checkpoints(self, handle: Handle) -> None:
         while True:
             began = self._now()
-            await self._take_checkpoint(handle)
+            # While the tenant fetches one it is not replaced: a job that writes faster than its link would lose all.
+            if not self._lease.inventory.is_fetched(began):
+                await self._take_checkpoint(handle)
             # A large folder takes long to walk: never more than a twentieth of the time goes into looking.
             await self._world.clock.sleep(max(CHECKPOINT_SECONDS, 20 * (self._now() - began)))
 
     async def _take_checkpoint(self, handle: Handle) -> None:
         lease = self._lease
-        blobs = lease.place.blobs
         if self._checkpoints is None:
-            self._checkpoints = CheckpointWatch(handle, blobs, lease.manifest.size.disk_bytes)
-            if lease.state.checkpoints:
-                self._checkpoints.seen(lease.state.checkpoints[-1]["files"])
+            names = [item.blake3 for item in lease.manifest.inputs if item.kind == "checkpoint"]
+            names += [kept["manifest"] for kept in lease.state.checkpoints]
+            parent, bytes_max = names[-1] if names else None, lease.manifest.size.disk_bytes
+            self._checkpoints = CheckpointWatch(handle, lease.place.blobs, bytes_max, parent)
+        step = (self._last_progress or {}).get("step")
         try:
-            files = await self._checkpoints.take()
+            taken = await self._checkpoints.take(step if isinstance(step, int) and step >= 0 else None)
         except MingaError as error:
             await lease.happen(ev.Warned(error.code, error.fact, error.remedy))
             return
-        if files is None:
+        if taken is None:
             return
         reach("provider.checkpoint.copied")
-        before = {item["blake3"] for checkpoint in lease.state.checkpoints for item in checkpoint["files"]}
-        await lease.happen(ev.CheckpointTaken(None, files))
-        for name in before:
-            if not lease.knows_blob(name) and all(bundle.blake3 != name for bundle in lease.manifest.inputs):
-                await anyio.to_thread.run_sync(blobs.remove, name)
+        await lease.happen(ev.CheckpointTaken(**taken))
+        await anyio.to_thread.run_sync(lease.inventory.sweep, lease.state)
+        reach("provider.checkpoint.swept")
 
     async def _copy_log(self, handle: Handle) -> None:
         log = self._lease.log

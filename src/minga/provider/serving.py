@@ -17,7 +17,7 @@ from starlette.routing import Route
 from minga.core.errors import InternalError, InvalidInput, MingaError, NotFound
 from minga.core.spec import Manifest
 from minga.protocol import wire
-from minga.provider import serving_blobs, serving_leases, serving_ports, serving_streams
+from minga.provider import serving_blobs, serving_leases, serving_ports, serving_probes, serving_streams
 from minga.provider.desk import Desk
 from minga.provider.openapi import Described, describe
 from minga.provider.serving_basics import answer, refusal
@@ -41,6 +41,16 @@ ROUTES: tuple[tuple[Described, Handler], ...] = (
     (Described("HEAD", f"{_LEASE}/blobs/{{blake3}}", "Bytes held of a blob"), serving_blobs.head_blob),
     (Described("PUT", f"{_LEASE}/blobs/{{blake3}}", "The next piece of an input", _BYTES), serving_blobs.put_blob),
     (Described("GET", f"{_LEASE}/blobs/{{blake3}}", "A file of the job", None, _BYTES), serving_blobs.get_blob),
+    (
+        Described("POST", f"{_LEASE}/probe", "Measure what was sold", wire.ProbeRequest, wire.ProbeAnswer),
+        serving_probes.probe,
+    ),
+    (
+        Described(
+            "GET", f"{_LEASE}/chunks", "Several files of the job, `?names=A,B`, one after the other", None, _BYTES
+        ),
+        serving_blobs.get_chunks,
+    ),
     (Described("POST", f"{_LEASE}/start", "Start the job", None, wire.LeaseStatus), serving_leases.start),
     (
         Described("POST", f"{_LEASE}/vouchers", "Pay", wire.VoucherRequest, wire.VoucherReceipt),

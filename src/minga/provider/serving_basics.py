@@ -41,7 +41,9 @@ def lease_of(request: Request) -> LeaseRun:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.isascii() or len(token) > 256:
         raise Unauthorized("no bearer token", "log in with the lease's session signer")
-    return desk_of(request).authorised(request.path_params["lease"].lower(), token.strip())
+    lease = desk_of(request).authorised(request.path_params["lease"].lower(), token.strip())
+    lease.heard_at = lease.world.clock.monotonic()
+    return lease
 
 
 async def body_of(request: Request, limit: int = BODY_BYTES_MAX, seconds: float = BODY_SECONDS) -> bytes:

@@ -44,6 +44,7 @@ def _stream(lease: LeaseRun, make: Callable[[], AsyncIterator[bytes]], media_typ
                 yield piece
         finally:
             lease.streams -= 1
+            lease.heard_at = lease.world.clock.monotonic()
 
     return StreamingResponse(counted(), media_type=media_type, headers={"cache-control": "no-store"})
 

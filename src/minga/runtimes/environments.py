@@ -34,7 +34,9 @@ TORCH = "torch==2.13.0"
 DISK_BYTES = 3 * 1024**3
 """Free bytes asked for before a build; with PyTorch's CPU build the environment takes 1.2 GB."""
 
-_MARKER = ".complete"
+MARKER = ".complete"
+"""The file in an environment that says, by being there, that it is whole; it holds PyTorch's requirement."""
+
 _PROBE = "import torch, transformers, tokenizers, safetensors, numpy, cloudpickle"
 
 Report = Callable[[str], None]
@@ -68,7 +70,7 @@ def ai_environment(root: Path | None = None) -> Path:
 
 def is_complete(environment: Path) -> bool:
     """Tell whether `environment` was built to its end."""
-    return (environment / _MARKER).is_file()
+    return (environment / MARKER).is_file()
 
 
 def build_ai_environment(root: Path | None = None, report: Report = lambda line: None) -> Path:
@@ -124,7 +126,7 @@ def _build(environment: Path, report: Report) -> None:
     _run([*pip, "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(lock)], report, retry)
     _run([*pip, "--quiet", TORCH], report, retry)
     _run([python, "-c", _PROBE], report, f"remove {environment} and run the same command again")
-    with (environment / _MARKER).open("w") as marker:
+    with (environment / MARKER).open("w") as marker:
         marker.write(TORCH + "\n")
         marker.flush()
         os.fsync(marker.fileno())

@@ -134,7 +134,6 @@ class FakeHandle:
         self._ended, self._running, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._running.set()
         self._started = self._beaten = self._clock.monotonic()
-        self._stopping = False
 
     def play(self) -> None:
         """Start the script and its watch."""
@@ -153,9 +152,8 @@ class FakeHandle:
 
     async def stop(self, grace_seconds: int = 10) -> None:
         """See `Handle.stop`."""
-        if self._exit is not None or self._stopping:
+        if self._exit is not None:
             return
-        self._stopping = True
         if self._script.ignores_term:
             self._running.set()
             self._spawn(self._end_after(grace_seconds, "stopped"))

@@ -43,13 +43,19 @@ def access(names: tuple[str, ...], folders: tuple[Path, ...] = CDI_FOLDERS, dev:
     """
     if not names:
         return GpuAccess()
-    specs = list(_specs(folders))
+    try:
+        return _access(names, list(_specs(folders)), dev)
+    except (AttributeError, KeyError, TypeError, OSError) as error:
+        raise LimitNotEnforceable(f"a CDI specification is malformed: {error}"[:200], "write it anew") from error
+
+
+def _access(names: tuple[str, ...], specs: list[dict[str, Any]], dev: Path) -> GpuAccess:
     edits: list[dict[str, Any]] = []
     for name in names:
         kind, _, device = name.partition("=")
         found = [spec for spec in specs if spec.get("kind") == kind]
         matching = [
-            (spec, entry) for spec in found for entry in spec.get("devices", []) if str(entry.get("name")) == device
+            (spec, entry) for spec in found for entry in spec.get("devices") or [] if str(entry.get("name")) == device
         ]
         if matching:
             spec, entry = matching[0]
@@ -100,7 +106,10 @@ def _specs(folders: tuple[Path, ...]) -> Iterator[dict[str, Any]]:
 
 
 def _parse(path: Path) -> Any:
-    text = path.read_text()
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        return None
     if path.suffix == ".json":
         try:
             return json.loads(text)

@@ -217,7 +217,8 @@ class Handle(Protocol):
     async def stop(self, grace_seconds: int = 10) -> None:
         """Send SIGTERM to every process of the task; kill what is left after `grace_seconds`.
 
-        Returns at once; idempotent; no effect after the end. Holds even if the agent dies meanwhile.
+        Returns at once; again, it can only bring the kill forward; no effect after the end. Holds even if the agent
+        dies meanwhile.
         """
         ...
 

@@ -267,6 +267,8 @@ class Supervisor:
                 self._memory_peak_bytes = used.ru_maxrss * 1024
 
     def _stop(self, grace_seconds: int) -> None:
+        if self._cause == "stopped" and self._kill_at is not None:
+            self._kill_at = min(self._kill_at, time.monotonic() + grace_seconds)
         if self._cause:
             return
         self._cause, self._kill_at = "stopped", time.monotonic() + grace_seconds
