@@ -20,10 +20,12 @@ from starlette.routing import Route
 
 from fixtures import SeededDice
 from minga.client.attempt import Attempt, Means
+from minga.client.checkpoints import Accept, make_keeper
 from minga.client.folder import JobFolder
 from minga.client.jobfile import JobSpec
 from minga.client.order import Order, needs_of, plan_of, task_of
 from minga.client.wallet import session_signer
+from minga.core.checkpoint import Checkpoint, CheckpointManifest, ChunkedFile
 from minga.core.crypto import Hash32, blake3_hex, keccak, new_key, parse_signature
 from minga.core.eip712 import Domain
 from minga.core.errors import MingaError, Unauthorized
@@ -111,6 +113,22 @@ def entry_of(path: str, data: bytes) -> FileEntry:
     return FileEntry(path=path, bytes=len(data), blake3=blake3_hex(data))
 
 
+def checkpoint_of(stranger: Stranger, number: int, files: dict[str, bytes], step: int | None = None) -> dict[str, Any]:
+    """The data of an honest event about a checkpoint of small files, whose blobs `stranger` then has."""
+    chunked = [
+        ChunkedFile(path=name, bytes=len(data), chunks=[blake3_hex(data)] if data else [])
+        for name, data in files.items()
+    ]
+    manifest = CheckpointManifest(step=step, files=chunked)
+    data = manifest.canonical()
+    stranger.blobs |= {blake3_hex(data): data} | {blake3_hex(body): body for body in files.values()}
+    size = sum(len(body) for body in files.values())
+    said = Checkpoint(
+        number=number, step=step, manifest=blake3_hex(data), manifest_bytes=len(data), bytes=size, files=len(files)
+    )
+    return said.plain()
+
+
 @dataclass
 class Stranger:
     """The provider. A test replaces an answer in `answers` (route → function of the request), or fills the rest.
@@ -146,6 +164,7 @@ class Stranger:
             Route(path + "/events", self._route("events", self._events)),
             Route(path + "/logs", self._route("logs", self._logs)),
             Route(path + "/artifacts", self._route("artifacts", self._artifacts)),
+            Route(path + "/chunks", self._route("chunks", self._chunks)),
             Route(path + "/blobs/{name}", self._route("blobs", self._blob), methods=["GET", "HEAD", "PUT"]),
         ]
         self.app = Starlette(routes=routes)
@@ -209,6 +228,11 @@ class Stranger:
         start = int(request.headers.get("range", "bytes=0-")[6:-1])
         return Response(self.blobs[name][start:])
 
+    def _chunks(self, request: Request) -> Any:
+        data = b"".join(self.blobs[name] for name in request.query_params["names"].split(","))
+        start = int(request.headers.get("range", "bytes=0-")[6:-1])
+        return Response(data[start:], 206 if start else 200)
+
 
 def signer() -> Any:
     """The key of the lease's vouchers."""
@@ -247,8 +271,10 @@ class Watched:
 
 
 @asynccontextmanager
-async def attempt_at(stranger: Stranger, path: Path, lease: Lease | None = None, **spec: Any) -> AsyncIterator[Watched]:
-    """An attempt of a job at `stranger`; its files are in `path`."""
+async def attempt_at(
+    stranger: Stranger, path: Path, lease: Lease | None = None, accept: Accept | None = None, **spec: Any
+) -> AsyncIterator[Watched]:
+    """An attempt of a job at `stranger`; its files are in `path`, `accept` checks its checkpoints."""
     ordered = JobSpec(**({"run": "true", "budget": "100"} | spec))
     plan, task = plan_of(ordered, JOB, 6, NOW), task_of(ordered)
     order = Order("job", "net", WALLET.address, NOW, 0, plan, needs_of(ordered, 6, False), task, ())
@@ -267,7 +293,7 @@ async def attempt_at(stranger: Stranger, path: Path, lease: Lease | None = None,
 
         means = Means(
             order, folder, BlobStore(path / "blobs"), WALLET, DOMAIN, lambda url, tls: http, clock,
-            SeededDice(str(path.name)), emit, tell,
+            SeededDice(str(path.name)), emit, tell, make_keeper(folder, JOB, GIB), accept,
         )  # fmt: skip
         watched = Watched(Attempt(means, lease or lease_of()), clock, folder)
         yield watched

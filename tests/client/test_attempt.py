@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
-from strangers import BUNDLE, CHANNEL, NOW, Stranger, Watched, attempt_at, entry_of, event, lease_of, sse
+from strangers import BUNDLE, CHANNEL, NOW, Stranger, Watched, attempt_at, checkpoint_of, entry_of, event, lease_of, sse
 
 from minga.client import attempt as module
 from minga.client import folder as folder_module
+from minga.client.acceptance import acceptance
 from minga.client.folder import NoRoomHere
 from minga.core.crypto import blake3_hex
 from minga.core.errors import (
@@ -124,7 +126,7 @@ async def test_an_input_that_was_never_announced_is_not_read_from_our_disk(tmp_p
     stranger = Stranger(missing=["../../../etc/passwd"])
     async with attempt_at(stranger, tmp_path) as watched:
         with pytest.raises(BadAnswer, match="does not have"):
-            await watched.attempt.send(None)
+            await watched.attempt.send()
         assert stranger.received == {}
 
 
@@ -132,6 +134,7 @@ async def test_the_checkpoint_that_is_kept_here_is_sent_along_and_the_secrets_st
     tmp_path: Path,
 ) -> None:
     stranger, manifests = Stranger(), []
+    stranger.events = [[event(1, "checkpoint", **checkpoint_of(stranger, 3, {"deep/model.bin": b"weights"}, 100))]]
 
     async def manifest(request):
         manifests.append(await request.body())
@@ -139,19 +142,17 @@ async def test_the_checkpoint_that_is_kept_here_is_sent_along_and_the_secrets_st
 
     stranger.answers["manifest"] = manifest
     async with attempt_at(stranger, tmp_path, checkpoint=True) as watched:
-        folder = watched.folder
-        folder.save_private("secrets.json", {"TOKEN": "hunter2"})
-        kept = folder.checkpoint_path(0, 3)
-        (kept / "deep").mkdir(parents=True)
-        (kept / "deep/model.bin").write_bytes(b"weights")
-        await watched.attempt.send((0, 3, 100))
-        (restored,) = [Bundle(**item) for item in module.json.loads(manifests[0])["inputs"]]
-        stranger.missing = [restored.blake3]
-        assert isinstance(await watched.attempt.send((0, 3, 100)), ev.Sent)
+        watched.folder.save_private("secrets.json", {"TOKEN": "hunter2"})
+        async with watching(watched):
+            await watched.until(lambda: watched.all(ev.CheckpointKept))
+        await watched.attempt.send()
+        (restored,) = [Bundle(**item) for item in json.loads(manifests[0])["inputs"]]
+        stranger.missing = [restored.blake3, blake3_hex(b"weights")]
+        assert isinstance(await watched.attempt.send(), ev.Sent)
         assert manifests[0] == manifests[1], "the provider takes one manifest alone"
         assert b"hunter2" not in manifests[0]
-        assert restored.target == "/job/checkpoint"
-        assert b"weights" in stranger.received[restored.blake3]
+        assert (restored.kind, restored.target) == ("checkpoint", "/job/checkpoint")
+        assert stranger.received[blake3_hex(b"weights")] == b"weights"
         assert blake3_hex(stranger.received[restored.blake3]) == restored.blake3
 
 
@@ -233,10 +234,10 @@ async def test_seconds_are_counted_from_the_first_sight_of_running(tmp_path: Pat
     async with attempt_at(Stranger(), tmp_path) as watched:
         await watched.clock.sleep(100)
         assert watched.attempt.elapsed_s() == 0
-        await watched.attempt._phase(1, "running", "")
+        watched.attempt.work.phase("running")
         await watched.clock.sleep(7.9)
-        await watched.attempt._phase(2, "paused", "")
-        await watched.attempt._phase(3, "running", "")
+        watched.attempt.work.phase("paused")
+        watched.attempt.work.phase("running")
         assert watched.attempt.elapsed_s() == 7
     async with attempt_at(Stranger(), tmp_path, lease_of(elapsed_s=30, base_s=30)) as watched:
         await watched.clock.sleep(4)
@@ -246,7 +247,7 @@ async def test_seconds_are_counted_from_the_first_sight_of_running(tmp_path: Pat
 async def test_a_machine_that_slept_allows_two_quanta_of_what_it_did_not_see(tmp_path: Path) -> None:
     stranger = Stranger()
     async with attempt_at(stranger, tmp_path) as watched:
-        await watched.attempt._phase(1, "running", "")
+        watched.attempt.work.phase("running")
         await watched.clock.sleep(3)
         heard, calendar = await watched.attempt._check_calendar(0.0, NOW)
         assert (heard, calendar) == (3.0, NOW + 3)
@@ -315,7 +316,7 @@ async def test_texts_and_numbers_of_a_stranger_are_bounded(tmp_path: Path) -> No
         event(1, "phase", phase="running", reason="r" * 10_000),
         event(2, "progress", step=3, total="x", text="t" * 10_000, more="y"),
         event(3, "warning", code="c" * 999, fact="f" * 9999, remedy=None),
-        event(4, "notice", reason="n" * 9999),
+        event(4, "notice", seconds=30, reason="n" * 9999),
         event(5, "exit", exit_code=1 << 20, reason="x" * 9999, working_s=1),
     ]
     async with attempt_at(Stranger(events=[chunks]), tmp_path) as watched, watching(watched):
@@ -325,6 +326,7 @@ async def test_texts_and_numbers_of_a_stranger_are_bounded(tmp_path: Path) -> No
         assert (progress["step"], progress["total"], set(progress)) == (3, None, {"attempt", "step", "total", "text"})
         assert len(progress["text"]) <= 500
         assert max(len(str(value)) for warning in watched.kinds("warning") for value in warning.values()) <= 500
+        assert watched.all(ev.Notified) == [ev.Notified(0, 4, 30, "n" * 500)]
         (exited,) = watched.all(ev.Exited)
         assert exited.exit_code == 0
         assert len(exited.reason) == 500
@@ -373,69 +375,49 @@ async def test_an_exit_without_a_code_is_the_machines(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- checkpoints, log
 
 
-async def test_two_checkpoints_with_a_file_in_common_are_both_whole(tmp_path: Path) -> None:
-    """The second is announced while the first is on its way: both want the same bytes."""
-    common, first, second = b"weights" * 400_000, b"one", b"two"
-    stranger = Stranger(blobs={blake3_hex(data): data for data in (common, first, second)})
-    fetching, go = 0, anyio.Event()
-
-    def slowly(request):
-        nonlocal fetching
-        fetching += 1
-        data = stranger.blobs[request.path_params["name"]]
-        start = int(request.headers.get("range", "bytes=0-")[6:-1])
-
-        async def body():
-            half = (start + len(data)) // 2
-            yield data[start:half]
-            if data is common and not go.is_set():
-                await go.wait()
-            yield data[half:]
-
-        return StreamingResponse(body())
-
-    stranger.answers["blobs"] = slowly
-
-    def files(data: bytes) -> list[dict]:
-        return [entry_of("common", common).plain(), entry_of("own", data).plain()]
-
-    stranger.events = [
-        [event(1, "checkpoint", number=1, files=files(first)), event(2, "checkpoint", number=2, files=files(second)),
-         event(3, "progress", step=1)],
-    ]  # fmt: skip
-    async with attempt_at(stranger, tmp_path, checkpoint=True) as watched, watching(watched):
-        await watched.until(lambda: watched.kinds("progress"))
-        for _ in range(50):  # whoever wants to fetch has asked by now
-            await anyio.lowlevel.checkpoint()
-        go.set()
-        await watched.until(lambda: len(watched.all(ev.CheckpointKept)) == 2)
-        for number, own in ((1, first), (2, second)):
-            kept = watched.folder.checkpoint_path(0, number)
-            assert (kept / "common").read_bytes() == common
-            assert (kept / "own").read_bytes() == own
-
-
 async def test_a_checkpoint_with_other_bytes_is_not_kept_and_the_job_goes_on(tmp_path: Path) -> None:
-    entry = entry_of("model", b"right")
-    stranger = Stranger(blobs={entry.blake3: b"wrong"})
-    stranger.events = [[event(1, "checkpoint", number=1, step=7, files=[entry.plain()])]]
+    stranger = Stranger()
+    stranger.events = [[event(1, "checkpoint", **checkpoint_of(stranger, 1, {"model": b"right"}, 7))]]
+    stranger.blobs[blake3_hex(b"right")] = b"wrong"
     async with attempt_at(stranger, tmp_path, checkpoint=True) as watched, watching(watched) as ended:
         await watched.until(lambda: watched.kinds("warning"))
         assert watched.kinds("warning")[0]["code"] == "bad-artifact"
         assert watched.all(ev.CheckpointSeen) == [ev.CheckpointSeen(0, 1)]
         assert watched.all(ev.CheckpointKept) == []
-        assert not watched.folder.checkpoint_path(0, 1).exists()
         assert not ended
 
 
-async def test_a_checkpoint_whose_files_collide_is_not_kept(tmp_path: Path) -> None:
-    a, b = entry_of("x", b"file"), entry_of("x/y", b"below")
-    stranger = Stranger(blobs={a.blake3: b"file", b.blake3: b"below"})
-    stranger.events = [[event(1, "checkpoint", number=1, files=[a.plain(), b.plain()])]]
-    async with attempt_at(stranger, tmp_path, checkpoint=True) as watched, watching(watched):
+async def test_a_checkpoint_that_the_check_refuses_is_a_bad_result(tmp_path: Path) -> None:
+    seen = []
+
+    async def accept(folder: Path) -> bool:
+        seen.append((folder / "model").read_bytes())
+        return len(seen) == 1
+
+    stranger = Stranger()
+    stranger.events = [
+        [event(1, "checkpoint", **checkpoint_of(stranger, 1, {"model": b"good"}, 7)), event(2, "progress", step=8)],
+        [event(3, "checkpoint", **checkpoint_of(stranger, 2, {"model": b"forged"}, 9))],
+    ]
+    stranger.events[0].append(None)
+    async with attempt_at(stranger, tmp_path, accept=accept, checkpoint=True) as watched, watching(watched):
+        await watched.until(lambda: watched.all(ev.Lost))
+        assert seen == [b"good", b"forged"]
+        assert [kept.count for kept in watched.all(ev.CheckpointKept)] == [1]
+        (lost,) = watched.all(ev.Lost)
+        assert lost.code == "bad-result"
+
+
+async def test_a_check_that_judges_nothing_blames_nobody(tmp_path: Path) -> None:
+    stranger = Stranger()
+    stranger.events = [[event(1, "checkpoint", **checkpoint_of(stranger, 1, {"model": b"x"}))]]
+    told: list = []
+    check = acceptance({"run": "exit 127", "folder": str(tmp_path), "timeout_s": 5}, lambda *said: told.append(said))
+    async with attempt_at(stranger, tmp_path, accept=check, checkpoint=True) as watched, watching(watched) as ended:
         await watched.until(lambda: watched.kinds("warning"))
-        assert watched.kinds("warning")[0]["code"] == "unsafe-path"
-        assert not watched.folder.checkpoint_path(0, 1).exists()
+        assert "judged nothing" in watched.kinds("warning")[0]["fact"]
+        assert watched.all(ev.Lost) == watched.all(ev.CheckpointKept) == []
+        assert not ended
 
 
 async def test_the_log_goes_on_where_it_is_here_after_a_token_ran_out(tmp_path: Path) -> None:
@@ -471,24 +453,37 @@ def results(**files: bytes) -> Stranger:
 
 async def test_results_log_and_the_newest_checkpoint_are_gathered(tmp_path: Path) -> None:
     stranger = results(a=b"A", b=b"B")
-    entry = entry_of("step", b"9")
-    stranger.blobs[entry.blake3] = b"9"
-    old = {"number": 1, "files": [entry_of("gone", b"gone").plain()]}
+    old, new = checkpoint_of(stranger, 1, {"gone": b"gone"}), checkpoint_of(stranger, 2, {"step": b"9"}, 9)
     stranger.events = [
-        [event(6, "checkpoint", **old), event(7, "checkpoint", number=2, step=9, files=[entry.plain()]),
+        [event(6, "checkpoint", **old), event(7, "checkpoint", **new),
          event(8, "warning", code="not-collected", fact="too big"), b":\n\n", event(9, "artifacts", count=2, bytes=2)],
-        [event(9, "artifacts", count=2, bytes=2)],
     ]  # fmt: skip
     async with attempt_at(stranger, tmp_path, checkpoint=True) as watched:
         assert await watched.attempt.gather(5) == ev.Gathered(0)
         assert sorted((item.path, item.file.read_bytes()) for item in watched.folder.artifacts()) == [
             ("a", b"A"), ("b", b"B"),
         ]  # fmt: skip
-        assert watched.all(ev.CheckpointKept) == [ev.CheckpointKept(0, 7, 2, 9)]
+        assert watched.all(ev.CheckpointKept) == [ev.CheckpointKept(0, 7, 2, 9, 1)]
         assert watched.folder.log_path(0).read_bytes() == b"all of it"
         assert watched.kinds("artifacts") == [{"count": 2, "bytes": 2}]
         assert watched.kinds("warning")[0]["fact"] == "too big"
+        stranger.events = [[event(9, "artifacts", count=2, bytes=2)]]
         assert await watched.attempt.gather(5) == ev.Gathered(0), "cut off after it was done, it is done again"
+
+
+async def test_a_provider_that_wants_its_machine_back_is_held_on_the_line_while_we_fetch(tmp_path: Path) -> None:
+    """It closes soon after its last event stream was hung up, and the last seconds are not paid yet."""
+    stranger = results(a=b"A")
+    fetching, held = stranger._blob, []
+
+    def slowly(request):
+        held.append(stranger.asked.count("events"))
+        return fetching(request)
+
+    stranger.answers["blobs"] = slowly
+    async with attempt_at(stranger, tmp_path) as watched:
+        await watched.attempt.gather(0)
+        assert held == [2], "one stream was read to its end, a second one is open"
 
 
 async def test_one_wrong_byte_and_nothing_counts_as_gathered(tmp_path: Path) -> None:
@@ -557,7 +552,7 @@ async def test_a_full_disk_there_is(tmp_path: Path) -> None:
     stranger.answers["manifest"] = refuse(DiskFull("no room", ""))
     async with attempt_at(stranger, tmp_path) as watched:
         with pytest.raises(DiskFull) as caught:
-            await watched.attempt.send(None)
+            await watched.attempt.send()
         assert not isinstance(caught.value, NoRoomHere)
         assert NoRoomHere.code == DiskFull.code
 

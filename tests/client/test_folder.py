@@ -10,7 +10,7 @@ from minga.client import folder as module
 from minga.client.folder import JobFolder, NoRoomHere, beneath, distinct
 from minga.client.home import Home, Network
 from minga.core.errors import InvalidInput, MingaError, NotFound, UnsafePath
-from minga.core.spec import Checkpoint, FileEntry
+from minga.core.spec import FileEntry
 
 
 @pytest.fixture
@@ -69,15 +69,6 @@ def test_logs_of_all_attempts_follow_each_other_and_have_a_limit(job: JobFolder,
     data, place = job.log_chunks(place)
     assert data == b"third"
     assert job.log_chunks(place) == (b"", (2, 5))
-
-
-def test_two_checkpoints_are_kept_and_only_whole_ones(job: JobFolder) -> None:
-    for attempt, number in ((0, 9), (0, 10), (1, 1)):
-        scratch = job.scratch(f"c-{attempt}-{number}")
-        (scratch / "x").write_text(str(number))
-        job.keep_checkpoint(scratch, attempt, Checkpoint(number=number, files=[]))
-    kept = sorted(path.name for path in (job.path / "checkpoints").iterdir())
-    assert kept == ["0-10", "1-1"]
 
 
 def test_artifacts_replace_each_other_whole(job: JobFolder, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minga.client.jobfile import KNOWN, load_job_file, parse_job
+from minga.client.jobspec import Accept
+from minga.client.order import needs_of
 from minga.core.errors import InvalidJobFile, MingaError, NotFound, TooLarge
 from minga.core.units import GIB
 
@@ -195,3 +197,55 @@ def test_no_value_of_any_field_ends_in_anything_but_our_errors(name: str, value)
         parse_job(json.dumps({"run": "x", name: value}), Path("/"))
     except MingaError:
         return
+
+
+def test_a_job_that_guards_itself(place: Path) -> None:
+    text = """
+run: train
+checkpoint: {to: s3://bucket/prefix, endpoint: https://s3.example.org, every: 5m}
+accept: {run: python check.py, timeout: 2m}
+max_idle: 20m
+duration: 2h
+probe: false
+close_window: 4h
+setup_wait: 1h
+"""
+    spec = parse_job(text, place).spec
+    assert (spec.checkpoint, spec.checkpoint_to, spec.checkpoint_every_s) == (True, "s3://bucket/prefix", 300)
+    assert spec.checkpoint_endpoint == "https://s3.example.org"
+    assert spec.accept == Accept("python check.py", place, 300, 120), "checkpoints are as far apart as they say"
+    assert (spec.max_idle_s, spec.duration_s, spec.setup_wait_s, spec.probe) == (1200, 7200, 3600, False)
+    assert spec.close_window_s == spec.requirements.close_window_max == 4 * 3600
+    needs = needs_of(spec, 6, False)
+    assert (needs.quantum_min, needs.close_window_max) == (300, 4 * 3600)
+    plain = parse_job("{run: x, checkpoint: true, accept: make check}", place).spec
+    assert plain.accept == Accept("make check", place)
+    assert (plain.probe, plain.close_window_s, plain.max_idle_s, plain.checkpoint_to) == (True, 3600, None, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{run: x, accept: check}", "accept"),
+        ("{run: x, checkpoint: true, accept: ''}", "accept"),
+        ("{run: x, checkpoint: true, accept: {every: 5m}}", "accept"),
+        ("{run: x, checkpoint: [1]}", "checkpoint"),
+        ("{run: x, checkpoint: true, accept: {run: x, when: 5m}}", "accept.when"),
+        ("{run: x, checkpoint: true, accept: {run: x, timeout: 0}}", "accept.timeout"),
+        ("{run: x, checkpoint: {every: soon}}", "checkpoint.every"),
+        ("{run: x, checkpoint: {two: 1}}", "checkpoint.two"),
+        ("{run: x, checkpoint: {endpoint: https://a.example}}", "checkpoint.endpoint"),
+        ("{run: x, max_idle: 1s}", "max_idle"),
+        ("{run: x, probe: maybe}", "probe"),
+        ("{run: x, close_window: 10m}", "close_window"),
+        ("{run: x, duration: 0}", "duration"),
+        ("{run: x, setup_wait: 0}", "setup_wait"),
+        ("{run: x, accept: [1], checkpoint: true}", "accept"),
+        ("{run: x, checkpoint: {to: ftp://x/y}}", "checkpoint.to"),
+    ],
+)
+def test_guards_that_are_wrong_name_their_field(text: str, named: str, place: Path) -> None:
+    with pytest.raises(InvalidJobFile) as caught:
+        parse_job(text, place)
+    assert f"{named}:" in caught.value.fact
+    assert caught.value.remedy

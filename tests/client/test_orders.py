@@ -125,7 +125,7 @@ class TestBeforeMoney:
         async with stage.providers(2) as providers, stage.client(providers) as client:
             quote = await client.quote(spec_of("x"))
             assert [item.price_per_hour for item in quote.matches] == [3_600_000_000, 3_600_000_001]
-            assert quote.seconds_at_budget == 100
+            assert 95 <= (quote.seconds_at_budget or 0) < 100, "rework is expected"
             none = await client.quote(spec_of("x", per_hour="1"))
             assert none.best is None
             assert none.exclusion.excluded == {"price": 2}

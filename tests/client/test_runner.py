@@ -175,7 +175,7 @@ async def test_a_vanished_providers_deposit_comes_back_after_its_window(stage: S
             providers[0].vanish()
             status = await ended(handle)
             assert (status.phase, status.locked) == ("failed", 25_000_000), status
-            assert "board-unavailable" in status.reason
+            assert status.reason.startswith(("board-unavailable", "no-match")), status
             assert not status.settled
             await client._chain.rpc.request("evm_increaseTime", 3700)
             await client._chain.rpc.request("evm_mine")

@@ -11,98 +11,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from job_world import World, closed, deal_of, opened, plan_of, running
 
 from minga.protocol import job as machine
 from minga.protocol import job_events as ev
-from minga.protocol.job import step
-from minga.protocol.job_state import AT_WORK, State, begin, effects, seconds_for, slice_for
+from minga.protocol.job_state import AT_WORK, effects, seconds_for, slice_for
 from minga.protocol.pricing import cost_down
-
-JOB = "0x" + "11" * 32
-
-
-def deal_of(machine_number: int = 1, price: int = 3_600_000, quantum: int = 5, **more) -> ev.Deal:
-    values = {
-        "provider": f"0x{machine_number:040x}", "machine": f"0x{machine_number:064x}", "offer": "0x" + "33" * 32,
-        "price_per_hour": price, "units": 1, "quantum": quantum, "deposit_min": 1, "seconds_min": 60,
-        "seconds_max": 86400, "close_window": 3600,
-    }  # fmt: skip
-    return ev.Deal(**(values | more))
-
-
-class World:
-    """Drives one job; checks the invariants after every step; keeps the journal."""
-
-    def __init__(self, plan: ev.Plan) -> None:
-        self.plan = plan
-        self.state = begin(plan)
-        self.now = 1000
-        self.journal: list[tuple[ev.Event, int]] = []
-        self.signed: dict[int, int] = {}
-        self.claims: dict[int, int] = {}
-
-    def tell(self, *events: ev.Event) -> State:
-        for event in events:
-            before = self.state
-            self.journal.append((event, self.now))
-            self.state, wanted = step(before, event, self.now)
-            assert wanted == effects(self.state)
-            self.check()
-        return self.state
-
-    def wants(self, kind: type) -> bool:
-        return any(isinstance(item, kind) for item in effects(self.state))
-
-    def one(self, kind: type):
-        found = [item for item in effects(self.state) if isinstance(item, kind)]
-        assert len(found) == 1, (kind, effects(self.state))
-        return found[0]
-
-    def check(self) -> None:
-        state = self.state
-        assert sum(item.deposit - item.refunded for item in state.leases) <= self.plan.budget
-        assert 0 <= state.available <= self.plan.budget
-        assert state.spent <= self.plan.budget
-        for lease in state.leases:
-            assert lease.signed <= lease.deposit or lease.status == "closed"
-            assert lease.acked <= lease.signed
-            assert lease.signed >= self.signed.get(lease.attempt, 0), "a voucher fell"
-            prepaid = lease.cost(lease.deal.quantum * lease.deal.prepaid_quanta)
-            assert lease.signed <= max(prepaid, lease.cost(lease.elapsed_s + 1))
-            self.signed[lease.attempt] = lease.signed
-        for pay in (item for item in effects(state) if isinstance(item, ev.Pay)):
-            assert pay.cumulative <= self.plan.budget
-        if state.terminal:
-            assert not state.unclosed
-            assert not state.unreturned or state.past
-
-    def replayed(self) -> State:
-        events = [(ev.decode(*ev.encode(event)), at) for event, at in self.journal]
-        return machine.replay(ev.plan_from_json(ev.plan_to_json(self.plan)), events)
-
-
-def plan_of(budget: int = 100_000, **more) -> ev.Plan:
-    return ev.Plan(JOB, budget, **more)
-
-
-def opened(attempt: int, seconds: int = 3600) -> ev.Opened:
-    return ev.Opened(attempt, f"0x{attempt:064x}", f"0x{attempt + 9:064x}", seconds, 1000, "0xaa")
-
-
-def running(world: World, deal: ev.Deal | None = None) -> None:
-    """Bring a world from its order to `running` on its first lease."""
-    world.tell(ev.Funded("0x01"), ev.Found(deal or deal_of(), {}), opened(0), ev.Sent(0))
-    while world.wants(ev.Pay):
-        world.tell(ev.Paid(0, world.one(ev.Pay).cumulative))
-    world.tell(ev.Started(0), ev.PhaseSeen(0, 1, "starting"), ev.PhaseSeen(0, 2, "running"))
-    assert world.state.phase == "running"
-
-
-def closed(world: World, attempt: int, paid: int) -> ev.LeaseClosed:
-    lease = next(item for item in world.state.leases if item.attempt == attempt)
-    fee = paid // 100
-    return ev.LeaseClosed(attempt, paid - fee, fee, 0, lease.deposit - paid, "0xcc")
-
 
 # ------------------------------------------------------------------------------------------------------- named paths
 
@@ -230,7 +144,7 @@ def test_a_budget_that_is_spent_stops_the_job_with_time_to_checkpoint() -> None:
     world = World(plan_of(budget=10_000))
     running(world)
     number = 3
-    while not world.state.stop_by:
+    while not world.state.stopping:
         assert number < 40
         seconds = number - 2
         world.tell(ev.Metered(0, number, seconds, seconds))
@@ -267,7 +181,7 @@ def test_a_deposit_that_cannot_grow_moves_the_job_instead_of_ending_it() -> None
 def test_no_voucher_at_the_provider_is_our_own_absence_and_its_machine_may_go_on() -> None:
     world = World(plan_of())
     running(world)
-    world.tell(ev.PhaseSeen(0, 3, "stopping", "no voucher"), ev.Exited(0, 4, 143, "no voucher", 5, 5))
+    world.tell(ev.PhaseSeen(0, 3, "stopping", "no voucher", 5), ev.Exited(0, 4, 143, "no voucher", 5, 5))
     assert world.state.ending is None
     assert dict(world.state.excluded) == {}
     world.tell(ev.Gathered(0), ev.Paid(0, 5000), closed(world, 0, 5000))
@@ -293,7 +207,8 @@ def test_a_stop_at_any_stage_ends_settled(stage: int) -> None:
 
 def _obey(world: World, script: list[ev.Event]) -> None:
     """Answer the first effect as an honest world would."""
-    wanted = [item for item in effects(world.state) if not isinstance(item, ev.Watch | ev.Wake | ev.Start)]
+    idle = ev.Watch | ev.Wake | ev.Start | ev.Patience
+    wanted = [item for item in effects(world.state) if not isinstance(item, idle)]
     effect = wanted[0]
     lease = world.state.lease
     answers: dict[type, object] = {
@@ -318,8 +233,10 @@ def test_the_deadline_stops_the_job() -> None:
     world.tell(ev.Ticked())
     assert world.state.ending is not None
     assert "deadline-passed" in world.one(ev.Stop).reason
-    world.now = world.state.stop_by
-    world.tell(ev.Ticked())
+    patience = world.one(ev.Patience)
+    world.tell(ev.Overdue(0, patience.turn - 1))
+    assert world.state.phase == "running", "what was overdue before the stop is not what is overdue now"
+    world.tell(ev.Overdue(0, patience.turn))
     assert world.state.phase == "settling", "a provider that does not stop is left"
 
 
@@ -455,12 +372,14 @@ def _any_deal(draw) -> ev.Deal:
         draw(st.sampled_from([0, 1, 360_000, 3_600_000])),
         draw(st.sampled_from([1, 5, 60])),
         prepaid_quanta=draw(st.integers(0, 1)),
+        probe=draw(st.booleans()),
+        notice_s=draw(st.sampled_from([0, 60])),
         deposit_min=draw(st.sampled_from([0, 1, 20_000])),
     )
 
 
 PHASES_SEEN = ["starting", "running", "paused", "stopping", "failed", "closed"]
-LOSSES = ["provider-unreachable", "bad-artifact", "refused"]
+LOSSES = ["provider-unreachable", "bad-artifact", "refused", "under-spec", "bad-result", "reclaimed"]
 
 
 def _answers(world: World, draw) -> ev.Event:
@@ -484,9 +403,12 @@ def _answers(world: World, draw) -> ev.Event:
         lambda: opened(attempt),
         lambda: ev.Sent(attempt),
         lambda: ev.Started(attempt),
-        lambda: ev.PhaseSeen(attempt, number(), draw(st.sampled_from(PHASES_SEEN))),
+        lambda: ev.Probed(attempt),
+        lambda: ev.PhaseSeen(attempt, number(), draw(st.sampled_from(PHASES_SEEN)), "x", elapsed()),
+        lambda: ev.Notified(attempt, number(), draw(st.integers(0, 10**6)), "reclaimed: gaming"),
+        lambda: ev.Overdue(attempt, state.turn - draw(st.integers(0, 1))),
         lambda: ev.Metered(attempt, number(), worked(), elapsed()),
-        lambda: ev.Metered(attempt, number(), worked(), elapsed()),
+        lambda: ev.Metered(attempt, number(), worked(), elapsed(), draw(st.sampled_from([0, 5, 100]))),
         lambda: ev.Paid(attempt, draw(st.integers(0, 200_000))),
         lambda: ev.NotFound("no-match", "x", draw(st.booleans())),
         lambda: ev.Exited(attempt, number(), draw(codes), "x", worked(), elapsed()),
@@ -496,7 +418,7 @@ def _answers(world: World, draw) -> ev.Event:
         ev.StopAsked,
         ev.Ticked,
         lambda: ev.Resumed(draw(st.integers(-5, 1000))),
-        lambda: ev.CheckpointSeen(attempt, number()),
+        lambda: ev.CheckpointSeen(attempt, number(), elapsed()),
         lambda: ev.CheckpointKept(attempt, number(), draw(st.integers(1, 9)), None),
         lambda: ev.OpenFailed(attempt, "x", "y"),
         lambda: ev.TopUpFailed(attempt, "x", "y"),
@@ -524,6 +446,8 @@ def test_in_every_world_money_is_bounded_and_a_replay_is_the_same_job(data) -> N
     plan = plan_of(
         budget=data.draw(st.sampled_from([1, 5_000, 100_000])), deadline=data.draw(st.sampled_from([None, 1200])),
         failures_max=data.draw(st.integers(0, 1)), wait_s=30, attempts_max=4,
+        per_hour=data.draw(st.sampled_from([None, 20_000])), accept=data.draw(st.booleans()),
+        max_idle_s=data.draw(st.sampled_from([None, 60])), probe=data.draw(st.booleans()),
     )  # fmt: skip
     world = World(plan)
     for _ in range(data.draw(st.integers(1, 25))):
@@ -536,16 +460,21 @@ def test_in_every_world_money_is_bounded_and_a_replay_is_the_same_job(data) -> N
 @given(st.data())
 def test_every_job_ends_when_the_world_answers(data) -> None:
     """After any mess, a world that answers every effect, somehow, brings the job to its end."""
-    world = World(plan_of(wait_s=5, attempts_max=3, deadline=5000))
+    more = {"accept": data.draw(st.booleans()), "max_idle_s": data.draw(st.sampled_from([None, 60]))}
+    world = World(plan_of(wait_s=5, attempts_max=3, deadline=5000, **more))
     for _ in range(data.draw(st.integers(0, 25))):
         world.tell(_answers(world, data.draw))
+    begun: dict[ev.Patience, int] = {}
     for _ in range(300):
         if world.state.settled:
             break
         world.now += 40
-        wakes = [item for item in effects(world.state) if isinstance(item, ev.Wake) and item.at <= world.now]
-        if wakes:
+        wanted = effects(world.state)
+        over = [item for item in wanted if isinstance(item, ev.Patience)]
+        if any(isinstance(item, ev.Wake) and item.at <= world.now for item in wanted):
             world.tell(ev.Ticked())
+        elif over and world.now - begun.setdefault(over[0], world.now) >= over[0].seconds:
+            world.tell(ev.Overdue(over[0].attempt, over[0].turn))
         else:
             _any_answer(world, data.draw)
     assert world.state.settled, (world.state.phase, effects(world.state))
@@ -556,7 +485,7 @@ def test_every_job_ends_when_the_world_answers(data) -> None:
 def _any_answer(world: World, draw) -> None:
     state, lease = world.state, world.state.lease
     number = lease.attempt if lease else 0
-    wanted = [item for item in effects(state) if not isinstance(item, ev.Wake)]
+    wanted = [item for item in effects(state) if not isinstance(item, ev.Wake | ev.Duty)]
     effect = draw(st.sampled_from(wanted or [ev.Wake(0)]))
     seen = (lease.seen if lease else 0) + 1
     seconds = (lease.elapsed_s if lease else 0) + 40
@@ -577,6 +506,8 @@ def _any_answer(world: World, draw) -> None:
         ev.Gather: [ev.Gathered(number), lost], ev.AskClose: [ev.CloseOverdue(number), None],
         ev.StartClose: [ev.ClosingStarted(getattr(effect, "attempt", 0), world.now), None], ev.FinishClose: [None],
         ev.Return: [ev.Returned(1)], ev.Wake: [ev.Ticked()],
+        ev.Probe: [ev.Probed(number), ev.Lost(number, "under-spec", "slow")],
+        ev.Patience: [ev.Overdue(number, getattr(effect, "turn", 0))],
     }  # fmt: skip
     answer = draw(st.sampled_from(answers[type(effect)]))
     if answer is None:

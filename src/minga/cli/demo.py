@@ -211,7 +211,8 @@ def _result(handle: JobHandle) -> dict[str, Any]:
 
 
 def _tell_result(client: Client, handle: JobHandle, value: dict[str, Any]) -> None:
-    from minga.cli.jobs import finish, print_bill
+    from minga.cli.bill import print_bill
+    from minga.cli.jobs import finish
     from minga.cli.live import clean
 
     result = value["result"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minga.cli.options import Json, settings_of
-from minga.cli.output import print_facts, print_json, print_table, say, short, tell
+from minga.cli.output import print_json, print_table, say, short, tell
 from minga.core.errors import Conflict, MingaError, NoMatch
 from minga.core.units import format_duration, format_size, format_usd
 
@@ -73,10 +73,16 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
 ) -> None:
     """Print a job's output, of all its attempts, as it was written."""
+    from minga.cli.live import clean
+
     with settings_of(ctx).connect() as client:
-        for chunk in client.attach(job).logs(follow=follow):
+        handle = client.attach(job)
+        for chunk in handle.logs(follow=follow):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+        status = handle.status()
+    if status.reason:
+        tell(f"[minga] {status.phase}, attempt {status.attempts}: {clean(status.reason)}")
 
 
 def attach(ctx: typer.Context, job: JobArgument, as_json: Json = False) -> None:
@@ -241,40 +247,9 @@ def bill(ctx: typer.Context, job: JobArgument, as_json: Json = False) -> None:
     if as_json:
         print_json(found.as_dict())
         return
+    from minga.cli.bill import print_bill
+
     print_bill(found)
-
-
-def print_bill(found: Any) -> None:
-    """A bill as a table and its sum."""
-
-    def usd(amount: int) -> str:
-        return f"${format_usd(amount, found.decimals)}"
-
-    rows = [
-        (
-            str(lease.attempt + 1),
-            short(lease.provider),
-            f"{lease.working_s} s",
-            f"{lease.unpaid_s} s",
-            usd(lease.deposited),
-            usd(lease.paid),
-            usd(lease.fee),
-            usd(lease.refunded),
-        )
-        for lease in found.leases
-    ]
-    head = (">#", "provider", ">worked", ">free", ">deposit", ">paid", ">fee", ">refunded")
-    print_table(head, rows, "no lease was opened")
-    print_facts(
-        [
-            ("deposited", usd(found.deposited)),
-            ("= paid", usd(found.paid)),
-            ("+ fee", usd(found.fee)),
-            ("+ refunded", usd(found.refunded)),
-            ("+ locked", usd(found.locked) + ("" if found.conserved else "   THE SUM IS NOT EXACT")),
-            ("budget", f"{usd(found.funded)}, {usd(found.returned)} of it returned"),
-        ]
-    )
 
 
 def runner(ctx: typer.Context) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minga.cli.output import short
+from minga.cli.output import plain, short
 from minga.core.units import format_duration, format_size, format_usd
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 LOG_LINES = 8
 LINE_CHARS = 400
 LOSSES_MAX = 2000
-_CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", re.DOTALL
-)
-_LOSS = re.compile(r"\bloss[ =:]*([0-9]+\.[0-9]+)")
+_LOSS = re.compile(r"\bloss[ =:]*([0-9]{1,15}\.[0-9]{1,15})")
 _BARS = "▁▂▃▄▅▆▇█"
 
 GOOD, BAD, BUSY = "green", "red", "cyan"
@@ -33,7 +30,7 @@ _COLOUR = {"done": GOOD, "failed": BAD, "exhausted": BAD, "stopped": "yellow", "
 
 def clean(text: str) -> str:
     """Text with escapes, control and direction characters taken out, one line, at most `LINE_CHARS` long."""
-    return _CONTROL.sub("", text.replace("\t", "    ").replace("\n", " "))[:LINE_CHARS]
+    return plain(text)[:LINE_CHARS]
 
 
 @dataclass
@@ -127,10 +124,10 @@ class JobView:
         total, step = int(self.progress.get("total") or 0), int(self.progress.get("step") or 0)
         if total <= 0:
             return Text("–", style="dim")
-        share = min(step / total, 1.0)
-        full = int(share * 36)
+        done = max(0, min(step, total))
+        full = 36 * done // total
         text = Text("━" * full, style=GOOD).append("━" * (36 - full), style="dim")
-        return text.append(f"  {step}/{total}  {int(share * 100)} %", style="default")
+        return text.append(f"  {step}/{total}  {100 * done // total} %", style="default")
 
     def _money(self) -> RenderableType:
         from rich.text import Text
@@ -185,6 +182,10 @@ def line_of(kind: str, data: dict[str, Any], decimals: int) -> str | None:
         return f"deposit raised to {money('deposit')}"
     if kind == "checkpoint":
         return f"checkpoint {data['number']} kept ({format_size(int(data['bytes']))})"
+    if kind == "probe" and (data["kind"] == "start" or not data["ok"]):
+        return clean(f"machine measured: {data['fact'] or 'as sold'}")
+    if kind == "check":
+        return clean(f"checkpoint {'accepted' if data['accepted'] else 'not accepted'}: {data.get('output') or '–'}")
     if kind == "artifacts":
         return f"{data['count']} artifacts, {format_size(int(data['bytes']))}, hashes verified"
     if kind == "warning":

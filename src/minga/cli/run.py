@@ -8,12 +8,15 @@ nothing lost.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minga.cli.options import Json, parse_assignments, settings_of
 from minga.cli.output import print_json, say, tell
+
+if TYPE_CHECKING:
+    from minga.client.jobfile import JobSpec
 
 
 def run(
@@ -28,9 +31,14 @@ def run(
     memory: Annotated[str | None, typer.Option(help="Memory, such as 16GiB.")] = None,
     disk: Annotated[str | None, typer.Option(help="Disk, such as 50GiB.")] = None,
     region: Annotated[str | None, typer.Option(help="Region wanted.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Dollars for the whole job; it can never cost more.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", "--max", help="Dollars for the whole job; it can never cost more.")
+    ] = None,
     max_price: Annotated[str | None, typer.Option(help="Most dollars an hour.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Give up after, such as 8h.")] = None,
+    max_idle: Annotated[str | None, typer.Option(help="Stop after so long without progress, such as 20m.")] = None,
+    duration: Annotated[str | None, typer.Option(help="What the work takes, for the quote, such as 4h.")] = None,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Take machines at their word.")] = False,
     workdir: Annotated[
         Path | None, typer.Option(help="Folder sent along (a command without a file: this one).")
     ] = None,
@@ -45,7 +53,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a job: `minga run job.yaml`, or `minga run --gpu RTX4090 --budget 2 -- python train.py`."""
-    from minga.cli.jobs import finish, short_id, status_dict, watch
     from minga.cli.spec import Wishes, build_spec
 
     wishes = Wishes(
@@ -58,6 +65,9 @@ def run(
         budget=budget,
         max_price=max_price,
         deadline=deadline,
+        max_idle=max_idle,
+        duration=duration,
+        probe=not no_probe,
         workdir=None if workdir is None else str(workdir),
         send_folder=not no_workdir,
         envs=parse_assignments(env, "--env"),
@@ -65,9 +75,19 @@ def run(
         outputs=tuple(output or ()),
         checkpoint=checkpoint,
     )
-    spec = build_spec(target or [], wishes, Path.cwd())
+    _run(ctx, build_spec(target or [], wishes, Path.cwd()), key, detach, as_json, out)
+
+
+def _run(ctx: typer.Context, spec: JobSpec, key: str | None, detach: bool, as_json: bool, out: Path | None) -> None:
+    from minga.cli.jobs import finish, short_id, status_dict, watch
+    from minga.client.quotes import Quote, line
+
+    def quoted(quote: Quote) -> None:
+        if not as_json:
+            tell(line(quote))
+
     with settings_of(ctx).connect() as client:
-        handle = client.submit(spec, key=key, detach=detach)
+        handle = client.submit(spec, key=key, detach=detach, quoted=quoted)
         if not as_json:
             tell(f"job {handle.id}")
         if detach:

@@ -37,6 +37,9 @@ class Wishes:
     budget: str | None = None
     max_price: str | None = None
     deadline: str | None = None
+    max_idle: str | None = None
+    duration: str | None = None
+    probe: bool = True
     workdir: str | None = None
     send_folder: bool = True
     envs: dict[str, str] = field(default_factory=dict)
@@ -59,11 +62,14 @@ class Wishes:
             "resources": {name: value for name, value in resources.items() if value is not None},
             "budget": {name: value for name, value in budget.items() if value is not None},
             "deadline": self.deadline,
+            "max_idle": self.max_idle,
+            "duration": self.duration,
             "workdir": self.workdir,
             "outputs": list(self.outputs),
             "checkpoint": self.checkpoint,
         }
-        return {name: value for name, value in found.items() if value}
+        said = {name: value for name, value in found.items() if value}
+        return said if self.probe else {**said, "probe": False}
 
 
 def build_spec(target: Sequence[str], wishes: Wishes, folder: Path) -> JobSpec:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,11 +20,16 @@ import anyio
 import anyio.abc
 
 from minga.client import points
-from minga.client.bundle import pack
+from minga.client.checkpoints import Accept, CheckpointRejected, Keeper, Source
 from minga.client.folder import JobFolder, NoRoomHere, beneath, distinct
-from minga.client.order import CHECKPOINT, Order, manifest_of
+from minga.client.groups import first_of
+from minga.client.hearing import hear, warning
+from minga.client.order import Order, manifest_of
+from minga.client.probing import Prober, Window, duty_seconds
 from minga.client.provider_api import Connect, ProviderApi
 from minga.client.wallet import id_of, session_signer
+from minga.client.work_clock import WorkClock
+from minga.core.checkpoint import Checkpoint
 from minga.core.crypto import Address, Hash32, PrivateKey, from_hex, to_hex
 from minga.core.effects import Clock, Dice
 from minga.core.eip712 import Domain
@@ -40,18 +46,22 @@ from minga.core.errors import (
     Unauthorized,
 )
 from minga.core.seal import seal
-from minga.core.spec import Bundle, Checkpoint, FileEntry
+from minga.core.spec import FileEntry
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
 from minga.protocol.job_state import Lease
 from minga.protocol.messages import Login, Voucher, sign
 from minga.protocol.wire import Event, LoginRequest, OfferBundle, amount_of
 from minga.store.blobs import BlobStore
+from minga.verify.hardware import Verdict
 
 HEARTBEAT_S = 15.0
 RETRY_S = 0.1
 COLLECT_S = 1800
 AWAKE_GAP_S = 20
+REFUSALS_MAX = 3
+FAR = 2**31 - 1
+"""An event number that no lease reaches."""
 
 Emit = Callable[[ev.Event], Awaitable[None]]
 Tell = Callable[[str, dict[str, Any]], None]
@@ -71,6 +81,8 @@ class Means:
     dice: Dice
     emit: Emit
     tell: Tell
+    keeper: Keeper
+    accept: Accept | None = None
 
 
 class Attempt:
@@ -86,11 +98,14 @@ class Attempt:
         self.signer = session_signer(means.wallet, lease.attempt)
         self._http = means.connect(self.bundle.url, self.bundle.terms.tls_sha256)
         self.api = ProviderApi(self._http, lease.channel)
-        self._base_s = lease.base_s
-        self._running_since: float | None = means.clock.monotonic() if lease.elapsed_s else None
+        self.work = WorkClock(means.clock, lease.elapsed_s, lease.base_s, lease.idle_s)
+        self.heard_at = means.clock.monotonic()
         self._login = anyio.Lock()
         self._fetching = anyio.Lock()
         self._log_full = False
+        self._prober = Prober(means.clock, means.dice)
+        self._window = Window()
+        self._duty_at: float | None = None
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
@@ -98,9 +113,12 @@ class Attempt:
 
     def elapsed_s(self) -> int:
         """Seconds that our own clock saw go by since the job was first seen running."""
-        if self._running_since is None:
-            return self._base_s
-        return self._base_s + int(self.means.clock.monotonic() - self._running_since)
+        return self.work.elapsed_s
+
+    @property
+    def silent_s(self) -> int:
+        """Seconds since the provider last answered."""
+        return int(self.means.clock.monotonic() - self.heard_at)
 
     # ------------------------------------------------------------------------------------------- talking at all
 
@@ -116,7 +134,9 @@ class Attempt:
                 if self.api.token is None:
                     await self._log_in()
                 token = self.api.token
-                return await what()
+                answer = await what()
+                self.heard_at = clock.monotonic()
+                return answer
             except Unauthorized:
                 if token is None or clock.monotonic() > until:
                     raise
@@ -148,23 +168,31 @@ class Attempt:
 
     # ------------------------------------------------------------------------------------------ send and start
 
-    async def send(self, checkpoint: tuple[int, int, int | None] | None) -> ev.Event:
-        """Hand over the manifest and every input that the provider does not have."""
+    async def send(self) -> ev.Event:
+        """Hand over the manifest, every input that the provider does not have, and the newest checkpoint."""
         await self.ask(self.api.status)
         points.reach("client.send.logged-in")
-        restored = await anyio.to_thread.run_sync(self._pack_checkpoint, checkpoint)
+        restore = await self.means.keeper.newest()
         manifest = manifest_of(
-            self.means.order, self.number, self.deal.units, self.bundle.terms, self._sealed(), restored
-        )
+            self.means.order, self.number, self.deal.units, self.bundle.terms, self._sealed(),
+            restore.bundle if restore else None,
+        )  # fmt: skip
         status = await self.ask(lambda: self.api.send_manifest(manifest))
         points.reach("client.send.manifest")
-        known = {item.blake3 for item in manifest.inputs}
+        inputs = {item["blake3"] for item in self.means.order.inputs}
+        restored = {restore.bundle.blake3, *restore.manifest.sizes()} if restore else set()
         for name in status.missing:
-            if name not in known:
+            if name in inputs:
+                await self.ask(partial(self.api.upload, name, self.means.blobs.path(name), _piece_sent))
+            elif name not in restored:
                 raise BadAnswer("the provider asks for a blob that the job does not have", "choose another provider")
-            await self.ask(partial(self.api.upload, name, self.means.blobs.path(name), _piece_sent))
+        if restore is not None:
+            await self.means.keeper.send(restore, self._source(), status.missing)
         points.reach("client.send.inputs")
         return ev.Sent(self.number)
+
+    def _source(self) -> Source:
+        return Source(self.api, self.ask)
 
     def _sealed(self) -> str:
         """The secrets, sealed to the provider's key for this lease alone. Sealed once: a manifest must not change."""
@@ -183,15 +211,37 @@ class Attempt:
         self.means.folder.save_private(path, {"sealed": sealed})
         return sealed
 
-    def _pack_checkpoint(self, checkpoint: tuple[int, int, int | None] | None) -> Bundle | None:
-        if checkpoint is None:
-            return None
-        source = self.means.folder.checkpoint_path(checkpoint[0], checkpoint[1])
-        try:
-            packed = pack(source, self.means.blobs, ignore=False)
-        except DiskFull as error:
-            raise NoRoomHere(error.fact, error.remedy) from error
-        return Bundle(kind="checkpoint", target=CHECKPOINT, blake3=packed.blake3, bytes=packed.bytes)
+    async def probe(self) -> ev.Event:
+        """Have the machine show what was sold, at no cost."""
+        terms, units = self.bundle.terms, self.deal.units
+        verdict = await self.ask(lambda: self._prober.start_probe(self.api, terms, units))
+        self._tell_verdict("start", verdict)
+        points.reach("client.probe.judged")
+        return ev.Probed(self.number, verdict.fact) if verdict.ok else ev.Lost(self.number, verdict.code, verdict.fact)
+
+    async def duty(self) -> ev.Event:
+        """Probe now and then beside the job; returns once the machine is not what was sold any more."""
+        clock, terms, refused = self.means.clock, self.bundle.terms, 0
+        while True:
+            if self._duty_at is None:
+                self._duty_at = clock.monotonic() + duty_seconds(terms)
+            await clock.sleep(max(0.0, self._duty_at - clock.monotonic()))
+            self._duty_at = None
+            try:
+                verdict = await self._prober.duty_probe(self.api, terms, self.deal.units, self._window)
+            except MingaError as error:  # silence and a lost token are `watch`'s; refusing to be measured is not
+                refused += not isinstance(error, ProviderUnreachable | Unauthorized)
+                if refused >= REFUSALS_MAX:
+                    return ev.Lost(self.number, "under-spec", f"it refuses to be measured: {error.fact}"[:500])
+                continue
+            refused = 0
+            self._tell_verdict("duty", verdict)
+            if not verdict.ok:
+                return ev.Lost(self.number, verdict.code, verdict.fact)
+
+    def _tell_verdict(self, kind: str, verdict: Verdict) -> None:
+        facts = {"kind": kind, "ok": verdict.ok, "fact": verdict.fact, "shares": dict(verdict.shares)}
+        self.means.tell("probe", {"attempt": self.number, **facts})
 
     async def start(self) -> ev.Event:
         """Ask for the start; that it was asked before is no error."""
@@ -240,6 +290,7 @@ class Attempt:
                 silent_s = clock.monotonic() - heard
                 await self.ask(self.api.status, max(0.5, HEARTBEAT_S - silent_s))
                 async for event in self.api.events(after):
+                    self.heard_at = clock.monotonic()
                     heard, calendar = await self._check_calendar(heard, calendar)
                     if event is not None:
                         after = max(after, event.number)
@@ -258,51 +309,24 @@ class Attempt:
         clock = self.means.clock
         moved, passed = clock.now() - calendar, clock.monotonic() - heard
         if moved - passed > AWAKE_GAP_S:
-            self._base_s = self.elapsed_s() + min(int(moved - passed), 2 * self.deal.quantum)
-            self._running_since = clock.monotonic() if self._running_since is not None else None
+            self.work.slept(int(moved - passed), 2 * self.deal.quantum)
             await self.means.emit(ev.Resumed(int(moved - passed)))
             return clock.monotonic(), clock.now()
         return (clock.monotonic(), clock.now()) if alive else (heard, calendar)
 
     async def _take(self, event: Event, tasks: anyio.abc.TaskGroup) -> None:
         points.reach("client.watch.event")
-        data, number = event.data, event.number
-        try:
-            match event.kind:
-                case "phase":
-                    await self._phase(number, str(data["phase"]), str(data.get("reason") or "")[:500])
-                case "meter":
-                    claimed = _count(data["working_s"])
-                    if claimed > self.elapsed_s() + 1:
-                        self._warn(
-                            "overclaim", f"it says {claimed} s of work, our clock allows {self.elapsed_s() + 1} s"
-                        )
-                    await self.means.emit(ev.Metered(self.number, number, claimed, self.elapsed_s()))
-                case "progress":
-                    self.means.tell("progress", {"attempt": self.number, **_progress(data)})
-                case "checkpoint":
-                    checkpoint = Checkpoint.parse(data)
-                    await self.means.emit(ev.CheckpointSeen(self.number, number))
-                    tasks.start_soon(self._fetch_checkpoint, number, checkpoint)
-                case "exit":
-                    code = data.get("exit_code")
-                    code = None if code is None else _count(code) & 0xFFFF
-                    reason, worked = str(data.get("reason") or "")[:500], _count(data["working_s"])
-                    await self.means.emit(ev.Exited(self.number, number, code, reason, worked, self.elapsed_s()))
-                case "warning":
-                    self._warn(str(data.get("code"))[:100], str(data.get("fact"))[:500], str(data.get("remedy"))[:500])
-                case "notice":
-                    self._warn("notice", str(data.get("reason"))[:500])
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadAnswer(f"a {event.kind} event of the provider is malformed: {error}"[:200]) from None
-
-    async def _phase(self, number: int, phase: str, reason: str) -> None:
-        if phase == "running" and self._running_since is None:
-            self._running_since = self.means.clock.monotonic()
-        await self.means.emit(ev.PhaseSeen(self.number, number, phase, reason))
+        checkpoint = Checkpoint.parse(event.data) if event.kind == "checkpoint" else None
+        heard, told = hear(self.number, event, self.work)
+        for kind, data in told:
+            self.means.tell(kind, data)
+        if heard is not None:
+            await self.means.emit(heard)
+        if checkpoint is not None:
+            tasks.start_soon(self._fetch_checkpoint, event.number, checkpoint)
 
     def _warn(self, code: str, fact: str, remedy: str = "") -> None:
-        self.means.tell("warning", {"code": code, "fact": fact, "remedy": remedy, "attempt": self.number})
+        self.means.tell(*warning(self.number, code, fact, remedy))
 
     async def _follow_log(self) -> None:
         while not self._log_full:
@@ -319,27 +343,25 @@ class Attempt:
                 self._log_full = True
                 self._warn("log-cut", "the log is over its limit here; the rest is not kept")
                 return
+            self.work.moved()
             points.reach("client.log.written")
 
     async def _fetch_checkpoint(self, number: int, checkpoint: Checkpoint) -> None:
-        """Bring a checkpoint here; a newer one will do when this one cannot be had any more."""
+        """Make a checkpoint count; a newer one will do when this one cannot be had any more."""
         try:
             await self._checkpoint(number, checkpoint)
+        except CheckpointRejected as error:
+            await self.means.emit(ev.Lost(self.number, "bad-result", error.fact))
         except MingaError as error:
             self._warn(error.code, f"checkpoint {checkpoint.number} was not kept: {error.fact}", error.remedy)
 
     async def _checkpoint(self, number: int, checkpoint: Checkpoint) -> None:
-        folder = self.means.folder
-        if not folder.checkpoint_path(self.number, checkpoint.number).exists():
-            scratch = folder.scratch(f"checkpoint-{self.number}-{checkpoint.number}")
-            await self._fetch(checkpoint.files, scratch)
-            points.reach("client.checkpoint.fetched")
-            await anyio.to_thread.run_sync(folder.keep_checkpoint, scratch, self.number, checkpoint)
-        points.reach("client.checkpoint.kept")
-        size = sum(entry.bytes for entry in checkpoint.files)
-        facts = {"number": checkpoint.number, "step": checkpoint.step, "bytes": size}
+        kept = await self.means.keeper.keep(self._source(), self.number, checkpoint, self.means.accept)
+        if kept is None:
+            return
+        facts = {"number": kept.number, "step": kept.step, "bytes": kept.bytes, "fetched": kept.fetched_bytes}
         self.means.tell("checkpoint", {"attempt": self.number, **facts})
-        await self.means.emit(ev.CheckpointKept(self.number, number, checkpoint.number, checkpoint.step))
+        await self.means.emit(ev.CheckpointKept(self.number, number, kept.number, kept.step, kept.bytes))
 
     async def _fetch(self, files: list[FileEntry], target: Any) -> None:
         """Every file, verified, at its checked place beneath `target`."""
@@ -366,6 +388,23 @@ class Attempt:
             newest, complete = await self._until_artifacts(after, newest, until)
             if not complete and self.means.clock.monotonic() > until:
                 raise ProviderUnreachable(f"it has not handed over the results in {COLLECT_S} s", "they are made again")
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._stay)
+                await self._bring(newest)
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+        points.reach("client.gather.done")
+        return ev.Gathered(self.number)
+
+    async def _stay(self) -> None:
+        """Hold the line: a provider that was reclaimed closes soon after nobody listens."""
+        with suppress(MingaError):
+            async for _ in self.api.events(FAR):
+                continue
+
+    async def _bring(self, newest: tuple[int, Checkpoint] | None) -> None:
         files: list[FileEntry] = await self.ask(self.api.artifacts)
         scratch = self.means.folder.scratch(f"artifacts-{self.number}")
         await self._fetch(files, scratch)
@@ -377,8 +416,6 @@ class Attempt:
             await self._fetch_checkpoint(*newest)
         await self._rest_of_log()
         self.means.tell("artifacts", {"count": len(files), "bytes": sum(entry.bytes for entry in files)})
-        points.reach("client.gather.done")
-        return ev.Gathered(self.number)
 
     async def _until_artifacts(
         self, after: int, newest: tuple[int, Checkpoint] | None, until: float
@@ -418,19 +455,3 @@ class Attempt:
 
 def _piece_sent() -> None:
     points.reach("client.send.piece")
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 2**53:
-        raise ValueError(f"{value!r} is not a count")
-    return value
-
-
-def _progress(data: dict[str, Any]) -> dict[str, Any]:
-    """Step, total and text of a job's own progress line, bounded and typed."""
-    found: dict[str, Any] = {}
-    for name in ("step", "total"):
-        value = data.get(name)
-        found[name] = value if isinstance(value, int) and not isinstance(value, bool) else None
-    found["text"] = str(data.get("text") or "")[:500]
-    return found

@@ -1,23 +1,30 @@
 """What a job cost, lease by lease, read from the chain's events.
 
 deposited = paid + fee + refunded + locked, for each lease and in all: `paid` is what the provider received net of the
-fee, `locked` what is still in the contract (in a close window, or held for an arbiter).
+fee, `locked` what is still in the contract (in a close window, or held for an arbiter). Beside the money stand all
+seconds: what the lease was doing in them, and why those that were not paid were not (`minga.protocol.job_times`).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from minga.chain.view import LeaseRecord, View
 from minga.core.crypto import Hash32
 from minga.protocol.job_state import Lease, State
+from minga.protocol.job_times import account
 from minga.protocol.lease import Phase
 
 
 @dataclass(frozen=True)
 class LeaseBill:
-    """One lease. Amounts are token units; `working_s` was paid for, `unpaid_s` passed and was free."""
+    """One lease. Amounts are token units; `working_s` was paid for, `unpaid_s` passed and was free.
+
+    `best` is the highest voucher signed, `held` the highest that the provider acknowledged, `locked_until` chain time.
+    `seconds` are by state, `unpaid` by reason. `accepted_s`: seconds of work that an accepted checkpoint covers, None
+    when nothing is checked. `left` says why the lease ended.
+    """
 
     attempt: int
     lease: str
@@ -31,6 +38,13 @@ class LeaseBill:
     unpaid_s: int
     vouchers: int
     state: str
+    best: int = 0
+    held: int = 0
+    locked_until: int = 0
+    seconds: dict[str, int] = field(default_factory=dict)
+    unpaid: dict[str, int] = field(default_factory=dict)
+    accepted_s: int | None = None
+    left: str = ""
 
     @property
     def conserved(self) -> bool:
@@ -91,7 +105,7 @@ class Bill:
 
 
 def make_bill(
-    state: State, view: View, decimals: int, spans: dict[int, tuple[int, int]], costs: dict[str, dict[str, Any]]
+    state: State, view: View, decimals: int, seconds: dict[int, dict[str, int]], costs: dict[str, dict[str, Any]]
 ) -> Bill:
     """The bill of a job.
 
@@ -99,26 +113,25 @@ def make_bill(
         state: the job, for what was worked and signed.
         view: the chain's leases as of now.
         decimals: of the token.
-        spans: attempt → when its lease began and ended (Unix seconds; 0: not yet).
+        seconds: attempt → its seconds by state.
         costs: effect id → `gas`, `fee_wei` of each transaction of the job.
     """
-    leases = [
-        _lease(item, view.leases.get(Hash32(item.lease)), spans.get(item.attempt, (0, 0))) for item in state.leases
-    ]
+    leases = [_lease(item, view.leases.get(Hash32(item.lease)), seconds.get(item.attempt, {})) for item in state.leases]
     gas = sum(int(cost["fee_wei"]) for cost in costs.values())
     funded = state.plan.budget if state.funded else 0
     return Bill(decimals, tuple(leases), funded, state.returned, gas, len(costs))
 
 
-def _lease(held: Lease, record: LeaseRecord | None, span: tuple[int, int]) -> LeaseBill:
+def _lease(held: Lease, record: LeaseRecord | None, seconds: dict[str, int]) -> LeaseBill:
     unseen: tuple[int, int, int, int, int, str] = (held.deposit, 0, 0, 0, held.deposit, "opening")
     money = unseen if record is None else _money(record)
     deposited, paid, fee, refunded, locked, status = money
-    began, ended = span
-    free = max(0, ended - began - held.payable_s) if ended else 0
+    spent = account(held, seconds)
     return LeaseBill(
-        held.attempt, held.lease, held.deal.provider, deposited, paid, fee, refunded, locked, held.payable_s, free,
-        held.vouchers, status,
+        held.attempt, held.lease, held.deal.provider, deposited, paid, fee, refunded, locked, spent.paid_s,
+        sum(spent.unpaid.values()), held.vouchers, status, held.signed, held.acked,
+        held.finish_at if locked and held.status == "closing" else 0, spent.seconds, spent.unpaid,
+        held.accepted_s if held.checked else None, held.left,
     )  # fmt: skip
 
 

@@ -12,27 +12,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from minga.chain.chain import Chain, Receipt
-from minga.client import points
+from minga.client import complaints, points
 from minga.client.attempt import Attempt, Emit, Means, Tell
 from minga.client.folder import NoRoomHere
 from minga.client.groups import first_of
 from minga.client.home import Network
 from minga.client.offers import OfferSource, deal_of, without
 from minga.client.order import Order
+from minga.client.quotes import reorder
 from minga.client.wallet import JobWallet, Purse, lease_of
 from minga.core.crypto import Address, Hash32, PrivateKey, from_hex
 from minga.core.effects import Clock
 from minga.core.errors import (
     BoardUnavailable,
+    Conflict,
     ContractError,
     InsufficientFunds,
     MingaError,
     NetworkError,
     ProviderError,
+    StorageUnavailable,
 )
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
-from minga.protocol.job_state import State, slice_for
+from minga.protocol.job_moves import RECLAIMED
+from minga.protocol.job_state import Lease, State, slice_for
 from minga.protocol.matching import Ranked
 from minga.protocol.messages import channel_id
 from minga.protocol.wire import OfferBundle
@@ -69,7 +73,8 @@ class Performers:
             ev.Fund: self.fund, ev.Find: self.find, ev.Open: self.open, ev.Send: self.send, ev.Start: self.start,
             ev.Watch: self.watch, ev.Pay: self.pay, ev.TopUp: self.top_up, ev.Stop: self.stop, ev.Gather: self.gather,
             ev.AskClose: self.ask_close, ev.StartClose: self.start_close, ev.FinishClose: self.finish_close,
-            ev.Return: self.give_back, ev.Wake: self.wake,
+            ev.Return: self.give_back, ev.Wake: self.wake, ev.Probe: self.probe, ev.Duty: self.duty,
+            ev.Patience: self.patience,
         }  # fmt: skip
 
     async def aclose(self) -> None:
@@ -126,6 +131,7 @@ class Performers:
         except BoardUnavailable as error:
             await self.emit(ev.NotFound(error.code, error.fact))
             return
+        ranked = reorder(ranked, self.order.estimate, self.offers.records())
         points.reach("client.find.gathered")
         affordable = [item for item in ranked if slice_for(self.order.plan.budget, effect.available, deal_of(item))]
         if ranked and not affordable:
@@ -181,7 +187,20 @@ class Performers:
 
     async def send(self, effect: ev.Send) -> None:
         """Manifest and inputs."""
-        await self._at(effect.attempt, lambda attempt: attempt.send(self.state().checkpoint))
+        await self._at(effect.attempt, lambda attempt: attempt.send())
+
+    async def probe(self, effect: ev.Probe) -> None:
+        """The measurement before anything is paid."""
+        await self._at(effect.attempt, lambda attempt: attempt.probe())
+
+    async def duty(self, effect: ev.Duty) -> None:
+        """The measurements beside the job."""
+        await self._at(effect.attempt, lambda attempt: attempt.duty())
+
+    async def patience(self, effect: ev.Patience) -> None:
+        """So many seconds of a clock that stands still while this machine sleeps."""
+        await self.clock.sleep(effect.seconds)
+        await self.emit(ev.Overdue(effect.attempt, effect.turn))
 
     async def start(self, effect: ev.Start) -> None:
         """The start."""
@@ -209,17 +228,14 @@ class Performers:
         await self._at(effect.attempt, lambda attempt: attempt.gather(self.state().lease_of(effect.attempt).after))
 
     async def _at(self, number: int, do: Callable[[Attempt], Awaitable[ev.Event | None]]) -> None:
+        attempt = self._attempt(number)
         try:
-            event = await do(self._attempt(number))
+            event = await do(attempt)
         except* MingaError as group:
             error = first_of(group)
-            if isinstance(error, NoRoomHere):
+            if isinstance(error, NoRoomHere | StorageUnavailable):
                 raise error from None  # not the provider's doing: another one would meet the same
-            if isinstance(error, NetworkError) and not isinstance(error, ProviderError):
-                code = "provider-unreachable"
-            else:
-                code = error.code
-            event = ev.Lost(number, code, error.fact[:500])
+            event = ev.Lost(number, _loss(error), error.fact[:500], attempt.silent_s)
         if isinstance(event, ev.Lost) and self.state().phase == "closing":
             event = ev.CloseOverdue(number)
         if event is not None:
@@ -247,7 +263,9 @@ class Performers:
         """Ask, and see the end on the chain; overdue when it does not come."""
         import anyio
 
-        lease = lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt))
+        left = self.state().lease_of(effect.attempt)
+        lease = lease_of(self.job, self.means.wallet, left)
+        await self._complain(left, left.why)
         with anyio.move_on_after(self.order.plan.close_wait_s):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._ask, effect.attempt)
@@ -265,12 +283,25 @@ class Performers:
 
     async def start_close(self, effect: ev.StartClose) -> None:
         """Our own close."""
-        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt)))
+        left = self.state().lease_of(effect.attempt)
+        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, left))
+        await self._complain(left, effect.why)
         event = await self.wallet.start_close(lease, effect.why)
         if isinstance(event, ev.LeaseClosed):
             await self._closed(event)
         else:
             await self.emit(event)
+
+    async def _complain(self, lease: Lease, why: int) -> None:
+        """Tell boards of a provider's fault: the chain will say so only if we close."""
+
+        def failed(text: str) -> None:
+            self.tell("warning", {"code": "complaint", "fact": text, "remedy": "", "attempt": lease.attempt})
+
+        means = self.means
+        await complaints.file(
+            self.network, means.connect, self.job, means.wallet, lease, why, self.clock.now(), failed
+        )  # fmt: skip
 
     async def finish_close(self, effect: ev.FinishClose) -> None:
         """The end of our own close, or the provider's that came first."""
@@ -297,3 +328,10 @@ class Performers:
     async def _for_ever(self) -> None:
         while True:
             await self.clock.sleep(3600)
+
+
+def _loss(error: MingaError) -> str:
+    """The code of a loss: what a provider refuses because it reclaims its machine is the reclaim."""
+    if isinstance(error, NetworkError) and not isinstance(error, ProviderError):
+        return "provider-unreachable"
+    return RECLAIMED if RECLAIMED in error.fact and isinstance(error, Conflict) else error.code

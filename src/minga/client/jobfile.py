@@ -8,8 +8,14 @@
 | setup, run             | shell text; setup is free time                                                |
 | envs, secrets          | values of variables; secrets are sealed to one provider                       |
 | outputs                | globs under the workdir, besides everything in `$MINGA_OUTPUT_DIR`            |
-| checkpoint             | true: `$MINGA_CHECKPOINT_DIR` is kept and restored                            |
+| checkpoint             | true, or `{to, endpoint, every}`: `$MINGA_CHECKPOINT_DIR` is kept and restored |
+| accept                 | command, or `{run, every, timeout}`: the tenant's check of each checkpoint    |
 | budget                 | dollars: `2`, or `{total: 2, per_hour: 0.5}`                                  |
+| max_idle               | stop after so long without progress                                           |
+| duration               | what the work takes, for quotes                                               |
+| probe                  | false: a machine need not show that it is what was sold                       |
+| close_window           | how long a vanished provider may lock a deposit (1h)                          |
+| setup_wait             | how long set-up may take (30m)                                                |
 | deadline, grace        | duration from the order; seconds that a stopped job gets to checkpoint        |
 | retry                  | `{attempts, failures, wait}`: leases, own failures, waiting for an offer      |
 | egress                 | hosts that must be reachable; left out: what the provider's terms allow       |
@@ -22,84 +28,26 @@ would change what the job does are refused. Rule: nothing is ignored in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
+from minga.client.jobfields import HARMLESS, REFUSED, FieldReader
+from minga.client.jobspec import ACCEPT_TIMEOUT_S, SETUP_WAIT_S, Accept, JobSpec, Retry
 from minga.client.yamltree import Tree, parse
-from minga.core.errors import InvalidInput, InvalidJobFile, MingaError, NotFound, TooLarge
+from minga.core.errors import InvalidInput, InvalidJobFile, NotFound, TooLarge
 from minga.core.spec import ENVS_MAX, OUTPUTS_MAX, safe_relative
-from minga.core.units import parse_cpus, parse_duration, parse_size, parse_usd
+from minga.core.units import parse_cpus, parse_size, parse_usd
 from minga.protocol.accelerators import parse_accelerators
-from minga.protocol.matching import Requirements
+from minga.protocol.lease import CLOSE_WINDOW_MIN
+from minga.protocol.matching import CLOSE_WINDOW_MAX, Requirements
 
 FILE_BYTES_MAX = 1 << 18
+IDLE_MIN_S = 10
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-
-HARMLESS = {
-    "": ("config", "event_callback", "experimental", "inputs", "priority", "_metadata", "_policy_mutated_config"),
-    "resources": (
-        "cloud", "infra", "zone", "use_spot", "instance_type", "disk_tier", "network_tier", "labels", "autostop",
-        "accelerator_args", "job_recovery", "spot_recovery", "priority", "_cluster_config_overrides", "local_disk",
-    ),
-}  # fmt: skip
-"""SkyPilot's fields that have no meaning here and whose absence changes nothing that a job computes."""
-
-REFUSED = {
-    "service": "serving is not a job; run the server with `ports`",
-    "pool": "there are no pools; submit jobs",
-    "volumes": "mount local folders with file_mounts",
-    "resources.image_id": "choose an `environment` that providers offer",
-    "resources.any_of": "list alternatives under accelerators",
-    "resources.ordered": "list alternatives under accelerators",
-    "resources.volumes": "mount local folders with file_mounts",
-}
-"""Fields that would change what the job does, and what to write instead."""
-
-
-NO_NEEDS = Requirements()
-
-
-@dataclass(frozen=True)
-class Retry:
-    """`attempts`: leases at most; `failures`: how often the job's own failure is tried again; `wait_s`: for offers."""
-
-    attempts: int = 32
-    failures: int = 0
-    wait_s: int = 600
-
-
-RETRY = Retry()
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """What to run, on what, for how much. Dollars are text (exact); sizes bytes, times seconds; paths are local.
-
-    `egress` None takes whatever the provider's terms allow; `secrets` never leave this object except sealed.
-    """
-
-    run: str
-    name: str = "job"
-    requirements: Requirements = NO_NEEDS
-    workdir: Path | None = None
-    file_mounts: Mapping[str, Path] = field(default_factory=dict)
-    setup: str = ""
-    envs: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    outputs: tuple[str, ...] = ()
-    checkpoint: bool = False
-    budget: str | None = None
-    per_hour: str | None = None
-    deadline_s: int | None = None
-    retry: Retry = RETRY
-    ports: tuple[int, ...] = ()
-    egress: tuple[str, ...] | None = None
-    environment: str = "python"
-    grace_s: int = 30
 
 
 @dataclass(frozen=True)
@@ -146,39 +94,29 @@ def parse_job(
     return _Reader(tree, folder, dict(envs or {}), dict(secrets or {})).read()
 
 
-class _Reader:
+class _Reader(FieldReader):
     """Takes the fields of one file, one by one; what is left at the end is unknown."""
 
     def __init__(self, tree: Tree, folder: Path, envs: dict[str, str], secrets: dict[str, str]) -> None:
-        self.tree, self.folder = tree, folder
+        super().__init__(tree)
+        self.folder = folder
         self.given = {"envs": envs, "secrets": secrets}
-        self.warnings: list[str] = []
-
-    def fail(self, path: str, what: str, remedy: str = "") -> NoReturn:
-        line = self.tree.lines.get(path) or self.tree.lines.get(path.rpartition(".")[0], 1)
-        raise InvalidJobFile(f"line {line}: {path}: {what}", remedy or "see the job file reference")
-
-    def convert(self, path: str, make: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            return make(value)
-        except MingaError as error:
-            self.fail(path, error.fact, error.remedy)
 
     def read(self) -> Loaded:
         fields = dict(self.tree.value)
-        self._sort_out(fields, "")
+        self.sort_out(fields, "")
         nodes = fields.pop("num_nodes", None)
         if nodes not in (None, 1):
             self.fail("num_nodes", f"{nodes!r} nodes", "one job runs on one machine; submit several jobs")
         envs, secrets = self._variables(fields, "envs"), self._variables(fields, "secrets")
-        resources = self._mapping(fields, "resources")
+        resources = self.mapping(fields, "resources")
         ports = self._ports(resources)
         egress = self._hosts(fields)
         spec = JobSpec(
-            run=self._text(fields, "run", 65536) or self.fail("run", "there is nothing to run", "write `run: …`"),
-            name=self._text(fields, "name", 128) or "job",
-            environment=self._text(fields, "environment", 128) or "python",
-            setup=self._text(fields, "setup", 65536),
+            run=self.text(fields, "run", 65536) or self.fail("run", "there is nothing to run", "write `run: …`"),
+            name=self.text(fields, "name", 128) or "job",
+            environment=self.text(fields, "environment", 128) or "python",
+            setup=self.text(fields, "setup", 65536),
             envs=envs,
             secrets=secrets,
             ports=ports,
@@ -186,12 +124,17 @@ class _Reader:
             workdir=self._workdir(fields, envs),
             file_mounts=self._mounts(fields, envs),
             outputs=self._outputs(fields),
-            checkpoint=self._checkpoint(fields),
-            deadline_s=self._duration(fields, "deadline"),
+            deadline_s=self.duration(fields, "deadline"),
             retry=self._retry(fields),
-            grace_s=self._duration(fields, "grace") or 30,
+            grace_s=self.duration(fields, "grace") or 30,
+            duration_s=self.duration(fields, "duration", least=1),
+            max_idle_s=self.duration(fields, "max_idle", least=IDLE_MIN_S),
+            probe=self.flag(fields, "probe", True),
+            close_window_s=self.duration(fields, "close_window", least=CLOSE_WINDOW_MIN) or CLOSE_WINDOW_MAX,
+            setup_wait_s=self.duration(fields, "setup_wait", least=1) or SETUP_WAIT_S,
         )
-        spec = self._money(fields, spec)
+        spec = self._money(fields, self._checkpoint(fields, spec))
+        spec = replace(spec, accept=self._accept(fields, spec))
         spec = replace(spec, requirements=self._requirements(resources, spec))
         for name in fields:
             self.fail(name, "unknown field", f"fields are {', '.join(sorted(KNOWN))}")
@@ -199,47 +142,11 @@ class _Reader:
             self.fail(f"resources.{name}", "unknown field", "see the job file reference")
         return Loaded(spec, tuple(self.warnings))
 
-    def _sort_out(self, fields: dict[str, Any], prefix: str) -> None:
-        """Refuse what would change the job, warn about what is without meaning here."""
-        for name in list(fields):
-            path = f"{prefix}.{name}".lstrip(".")
-            if path in REFUSED and fields[name] is not None:
-                self.fail(path, "not supported", REFUSED[path])
-            if name in HARMLESS[prefix] or (path in REFUSED and fields[name] is None):
-                value = fields.pop(name)
-                if value is not None:
-                    self.warnings.append(f"line {self.tree.lines.get(path, 1)}: {path} has no meaning here")
-
     # ----------------------------------------------------------------------------------------------------- values
-
-    def _text(self, fields: dict[str, Any], name: str, limit: int) -> str:
-        value = fields.pop(name, None)
-        if value is None:
-            return ""
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            self.fail(name, f"{type(value).__name__} instead of text", "write text")
-        if len(str(value)) > limit or "\0" in str(value):
-            self.fail(name, f"over {limit} characters, or with a NUL", "write less")
-        return str(value).strip("\n") if name == "name" else str(value)
-
-    def _mapping(self, fields: dict[str, Any], name: str) -> dict[str, Any]:
-        value = fields.pop(name, None)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.fail(name, f"{type(value).__name__} instead of a mapping", "write `name: value` lines")
-        found = dict(value)
-        if name in HARMLESS:
-            self._sort_out(found, name)
-        return found
-
-    def _duration(self, fields: dict[str, Any], name: str) -> int | None:
-        value = fields.pop(name, None)
-        return None if value is None else int(self.convert(name, parse_duration, value))
 
     def _variables(self, fields: dict[str, Any], name: str) -> dict[str, str]:
         found: dict[str, str] = {}
-        for key, value in self._mapping(fields, name).items():
+        for key, value in self.mapping(fields, name).items():
             if not _ENV_NAME.match(key):
                 self.fail(f"{name}.{key}", "not a variable's name", "use letters, digits and _")
             if isinstance(value, dict | list):
@@ -279,7 +186,7 @@ class _Reader:
 
     def _mounts(self, fields: dict[str, Any], envs: dict[str, str]) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for target, source in self._mapping(fields, "file_mounts").items():
+        for target, source in self.mapping(fields, "file_mounts").items():
             path = f"file_mounts.{target}"
             if not isinstance(source, str):
                 self.fail(path, "not a local path", "buckets are not mounted; sync it to a folder first")
@@ -309,11 +216,45 @@ class _Reader:
             self.fail("outputs", f"not a list of at most {OUTPUTS_MAX} globs", "write `outputs: [models/*.pt]`")
         return tuple(self.convert(f"outputs.{i}", safe_relative, item) for i, item in enumerate(items))
 
-    def _checkpoint(self, fields: dict[str, Any]) -> bool:
+    # -------------------------------------------------------------------------------------------------- checkpoints
+
+    def _checkpoint(self, fields: dict[str, Any], spec: JobSpec) -> JobSpec:
         value = fields.pop("checkpoint", None)
-        if value is not None and not isinstance(value, bool):
-            self.fail("checkpoint", "neither true nor false", "write `checkpoint: true` and use $MINGA_CHECKPOINT_DIR")
-        return bool(value)
+        if value is None or isinstance(value, bool):
+            return replace(spec, checkpoint=bool(value))
+        if not isinstance(value, dict):
+            self.fail("checkpoint", "neither true, false nor {to, endpoint, every}", "write `checkpoint: true`")
+        parts = dict(value)
+        found = replace(
+            spec,
+            checkpoint=True,
+            checkpoint_to=self.text(parts, "to", 1024, "checkpoint.to"),
+            checkpoint_endpoint=self.text(parts, "endpoint", 1024, "checkpoint.endpoint"),
+            checkpoint_every_s=self.duration(parts, "every", "checkpoint.every", 1),
+        )
+        self.all_known(parts, "checkpoint", "{to: s3://bucket/prefix, endpoint: https://…, every: 5m}")
+        if found.checkpoint_endpoint and not found.checkpoint_to:
+            self.fail("checkpoint.endpoint", "there is no bucket to reach there", "write `to: s3://bucket/prefix` too")
+        if found.checkpoint_to:
+            from minga.client.checkpoints import check_destination  # what reads job files need not know of buckets
+
+            where = found.checkpoint_endpoint
+            self.convert("checkpoint.to", lambda to: check_destination(to, where), found.checkpoint_to)
+        return found
+
+    def _accept(self, fields: dict[str, Any], spec: JobSpec) -> Accept | None:
+        value = fields.pop("accept", None)
+        if value is None:
+            return None
+        parts = dict(value) if isinstance(value, dict) else {"run": value}
+        every, timeout = (self.duration(parts, name, f"accept.{name}", 1) for name in ("every", "timeout"))
+        run = self.text(parts, "run", 65536, "accept")
+        self.all_known(parts, "accept", "{run: python check.py, every: 10m, timeout: 2m}")
+        if not run.strip():
+            self.fail("accept", "there is no command", "write `accept: python check.py`")
+        if not spec.checkpoint:
+            self.fail("accept", "there are no checkpoints to check", "write `checkpoint: true` too")
+        return Accept(run, self.folder, every or spec.checkpoint_every_s or 0, timeout or ACCEPT_TIMEOUT_S)
 
     # --------------------------------------------------------------------------------------------------- resources
 
@@ -361,6 +302,7 @@ class _Reader:
             egress=spec.egress or (),
             ports=len(spec.ports),
             environment=spec.environment,
+            close_window_max=spec.close_window_s,
         )
 
     def _cpus(self, value: Any) -> int:
@@ -377,35 +319,28 @@ class _Reader:
             return spec
         parts = dict(value) if isinstance(value, dict) else {"total": value}
         total, per_hour = parts.pop("total", None), parts.pop("per_hour", None)
-        for name in parts:
-            self.fail(f"budget.{name}", "unknown field", "write {total: 2, per_hour: 0.5}")
+        self.all_known(parts, "budget", "{total: 2, per_hour: 0.5}")
         for name, amount in (("total", total), ("per_hour", per_hour)):
             if amount is not None:
                 self.convert("budget" if not isinstance(value, dict) else f"budget.{name}", _dollars, amount)
         return replace(spec, budget=_or_none(total), per_hour=_or_none(per_hour))
 
     def _retry(self, fields: dict[str, Any]) -> Retry:
-        parts = self._mapping(fields, "retry")
-        wait = parts.pop("wait", None)
+        parts = self.mapping(fields, "retry")
+        wait = self.duration(parts, "wait", "retry.wait")
         found = Retry(
-            attempts=self._count(parts, "attempts", 32, 1),
-            failures=self._count(parts, "failures", 0, 0),
-            wait_s=600 if wait is None else int(self.convert("retry.wait", parse_duration, wait)),
+            attempts=self.count(parts, "attempts", "retry.attempts", 32, 1),
+            failures=self.count(parts, "failures", "retry.failures", 0, 0),
+            wait_s=600 if wait is None else wait,
         )
-        for name in parts:
-            self.fail(f"retry.{name}", "unknown field", "write {attempts: 5, failures: 1, wait: 10m}")
+        self.all_known(parts, "retry", "{attempts: 5, failures: 1, wait: 10m}")
         return found
-
-    def _count(self, parts: dict[str, Any], name: str, default: int, least: int) -> int:
-        value = parts.pop(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1000:
-            self.fail(f"retry.{name}", f"{value!r} is not a whole number, {least} … 1000", "write a number")
-        return value
 
 
 KNOWN = (
     "name", "resources", "workdir", "file_mounts", "setup", "run", "envs", "secrets", "outputs", "checkpoint", "budget",
-    "deadline", "retry", "egress", "environment", "grace", "num_nodes",
+    "deadline", "retry", "egress", "environment", "grace", "num_nodes", "duration", "max_idle", "accept", "probe",
+    "close_window", "setup_wait",
 )  # fmt: skip
 """Fields of a job file."""
 
@@ -416,3 +351,6 @@ def _dollars(value: Any) -> int:
 
 def _or_none(value: Any) -> str | None:
     return None if value is None else str(value).strip()
+
+
+__all__ = ["HARMLESS", "KNOWN", "REFUSED", "JobSpec", "Loaded", "Retry", "load_job_file", "parse_job"]

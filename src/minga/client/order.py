@@ -6,7 +6,7 @@ it: they lie in a file of their own until the job is settled. Pure; the manifest
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from minga.client.jobfile import JobSpec
@@ -18,7 +18,6 @@ from minga.protocol.job_events import Plan, plan_from_json, plan_to_json
 from minga.protocol.matching import SANDBOXED, Requirements
 
 WORKDIR = "/job/work"
-CHECKPOINT = "/job/checkpoint"
 
 DISK_BYTES = 16 * GIB
 
@@ -26,7 +25,9 @@ DISK_BYTES = 16 * GIB
 @dataclass(frozen=True)
 class Order:
     """A job as it was ordered. `main` is the address that pays and gets the rest back; `inputs` are `Bundle` values;
-    events of the chain before `start_block` cannot be about this job.
+    events of the chain before `start_block` cannot be about this job. `store` says where checkpoints go (`to`,
+    `endpoint`; empty: this disk), `accept` how they are checked (`run`, `folder`, `timeout_s`), `estimate` what the
+    tenant said for quotes.
     """
 
     name: str
@@ -38,6 +39,9 @@ class Order:
     needs: Requirements
     task: dict[str, Any]
     inputs: tuple[dict[str, Any], ...]
+    store: dict[str, str] = field(default_factory=dict)
+    accept: dict[str, Any] | None = None
+    estimate: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The journal's record."""
@@ -56,6 +60,9 @@ class Order:
             "needs": needs,
             "task": self.task,
             "inputs": list(self.inputs),
+            "store": self.store,
+            "accept": self.accept,
+            "estimate": self.estimate,
         }
 
     @classmethod
@@ -71,7 +78,7 @@ class Order:
             needs["excluded"] = frozenset(needs["excluded"])
             price = needs["price_per_hour_max"]
             needs["price_per_hour_max"] = None if price is None else int(price)
-            values = {item.name: body[item.name] for item in fields(cls)}
+            values = {item.name: body[item.name] for item in fields(cls) if item.name in body}
             values |= {"needs": Requirements(**needs), "plan": plan_from_json(body["plan"])}
             values["inputs"] = tuple(body["inputs"])
             return cls(**values)
@@ -106,18 +113,46 @@ def plan_of(spec: JobSpec, job: str, decimals: int, now: int) -> Plan:
         attempts_max=spec.retry.attempts,
         wait_s=spec.retry.wait_s,
         grace_s=spec.grace_s,
+        max_idle_s=spec.max_idle_s,
+        accept=spec.accept is not None,
+        probe=spec.probe,
+        setup_wait_s=spec.setup_wait_s,
     )
+
+
+def order_of(
+    spec: JobSpec,
+    network: str,
+    main: str,
+    plan: Plan,
+    needs: Requirements,
+    inputs: tuple[dict[str, Any], ...],
+    now: int,
+    start_block: int,
+) -> Order:
+    """The order of a job whose files are packed."""
+    accept = spec.accept
+    checked = (
+        None if accept is None else {"run": accept.run, "folder": str(accept.folder), "timeout_s": accept.timeout_s}
+    )
+    store = {"to": spec.checkpoint_to, "endpoint": spec.checkpoint_endpoint} if spec.checkpoint_to else {}
+    said = {"duration_s": spec.duration_s, "checkpoint_every_s": spec.checkpoint_every_s}
+    return Order(
+        name=spec.name, network=network, main=main, submitted_at=now, start_block=start_block,
+        plan=replace(plan, input_bytes=sum(int(item["bytes"]) for item in inputs)), needs=needs, task=task_of(spec),
+        inputs=inputs, store=store, accept=checked,
+        estimate={name: value for name, value in said.items() if value is not None},
+    )  # fmt: skip
 
 
 def needs_of(spec: JobSpec, decimals: int, allow_process: bool) -> Requirements:
     """What is needed of a machine, with the price limit in token units."""
-    from dataclasses import replace
-
     price = None if spec.per_hour is None else int(parse_usd(spec.per_hour, decimals))
     sandboxes = (*SANDBOXED, "process") if allow_process else SANDBOXED
     return replace(
         spec.requirements, price_per_hour_max=price, sandboxes=sandboxes, egress=spec.egress or (),
-        ports=len(spec.ports), environment=spec.environment,
+        ports=len(spec.ports), environment=spec.environment, close_window_max=spec.close_window_s,
+        quantum_min=spec.accept.every_s if spec.accept else 0,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ when there is no (whole) answer in time, else the refusal's own class.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,17 +26,21 @@ from minga.protocol.wire import (
     LeaseStatus,
     LoginRequest,
     OfferBundle,
+    ProbeAnswer,
+    ProbeRequest,
     StopRequest,
     VoucherReceipt,
     VoucherRequest,
     amount_of,
 )
+from minga.transport.bulk import Landing, fetch
 from minga.transport.errors import raise_for
 
 ANSWER_BYTES_MAX = 8 << 20
 EVENT_BYTES_MAX = 8 << 20
 PIECE_BYTES = 4 << 20
 SILENCE_S = 15.0
+FETCH_S = 120.0
 
 M = TypeVar("M", bound=Model)
 Connect = Callable[[str, str | None], httpx.AsyncClient]
@@ -85,22 +89,37 @@ class ProviderApi:
             path: the file.
             piece_sent: called after each piece was acknowledged.
         """
+        async with await anyio.open_file(path, "rb") as handle:
+
+            async def piece(offset: int) -> bytes:
+                await handle.seek(offset)
+                return await handle.read(PIECE_BYTES)
+
+            await self.send_blob(name, piece, piece_sent)
+
+    async def send_blob(self, name: str, piece: Callable[[int], Awaitable[bytes]], sent: Callable[[], None]) -> None:
+        """As `upload`, from anywhere: `piece` gives the next bytes from an offset on, at most `PIECE_BYTES`."""
         headers, _ = await self._request("HEAD", self._path(f"blobs/{name}"))
         offset = _whole(headers.get("upload-offset"))
-        async with await anyio.open_file(path, "rb") as handle:
-            while True:
-                await handle.seek(offset)
-                data = await handle.read(PIECE_BYTES)
-                place = {"upload-offset": str(offset)}
-                body = await self._json("PUT", self._path(f"blobs/{name}"), data, place, timeout=120.0)
-                piece_sent()
-                if not isinstance(body, dict) or not isinstance(body.get("offset"), int):
-                    raise BadAnswer("the provider's answer to an upload has no offset", "choose another provider")
-                if body.get("complete") is True:
-                    return
-                if body["offset"] <= offset:
-                    raise BadAnswer(f"an upload does not go on at {offset}", "choose another provider")
-                offset = body["offset"]
+        while True:
+            data, place = await piece(offset), {"upload-offset": str(offset)}
+            body = await self._json("PUT", self._path(f"blobs/{name}"), data, place, timeout=120.0)
+            sent()
+            if not isinstance(body, dict) or not isinstance(body.get("offset"), int):
+                raise BadAnswer("the provider's answer to an upload has no offset", "choose another provider")
+            if body.get("complete") is True:
+                return
+            if body["offset"] <= offset:
+                raise BadAnswer(f"an upload does not go on at {offset}", "choose another provider")
+            offset = body["offset"]
+
+    async def fetch(self, names: list[str], landing: Landing) -> None:
+        """Fetch what `landing` lacks of some blobs, one after the other; at most 16, not yet checked.
+
+        What came before an error stays in `landing`.
+        """
+        with _translated(self.http), anyio.fail_after(FETCH_S):
+            await fetch(self.http, self._path(f"chunks?names={','.join(names)}"), self._headers(), landing)
 
     async def download(self, entry: FileEntry, path: Path, parts: Path) -> None:
         """Fetch a file to `path`, going on where an earlier try ended; verified before it returns.
@@ -149,6 +168,10 @@ class ProviderApi:
     async def start(self) -> LeaseStatus:
         """Start the job."""
         return await self._model(LeaseStatus, "POST", self._path("start"))
+
+    async def probe(self, request: ProbeRequest) -> ProbeAnswer:
+        """Pose one challenge of a probe."""
+        return await self._model(ProbeAnswer, "POST", self._path("probe"), request.canonical())
 
     async def pay(self, cumulative: int, signature: str) -> int:
         """Hand over a voucher; returns the best amount that the provider now holds on disk."""

@@ -15,6 +15,7 @@ from minga.client.runner import fold, read_order
 from minga.protocol import job_events as ev
 from minga.protocol.job import step
 from minga.protocol.job_state import State
+from minga.protocol.job_times import Times
 from minga.store.journal import Journal
 
 
@@ -60,7 +61,7 @@ class JobReader:
         self._journal = journal
         self.order, _ = read_order(journal, job)
         self.state: State = fold(self.order, [])
-        self.spans: dict[int, tuple[int, int]] = {}
+        self.times = Times()
         self.closed_in: list[str] = []
         self.costs: dict[str, dict[str, Any]] = {}
         self.progress: dict[str, Any] | None = None
@@ -75,13 +76,11 @@ class JobReader:
         for record in self._journal.read(self.job, self._number):
             event = ev.decode(record.kind, record.body)
             before = self.state
+            self.times.note(before, event, record.at)
             self.state, _ = step(self.state, event, record.at)
             self._number = record.number
-            if isinstance(event, ev.Opened):
-                self.spans[event.attempt] = (record.at, 0)
-            elif isinstance(event, ev.LeaseClosed) and event.attempt in self.spans:
+            if isinstance(event, ev.LeaseClosed):
                 self.closed_in.append(event.transaction)
-                self.spans[event.attempt] = (self.spans[event.attempt][0], record.at)
             if self.state.terminal and not before.terminal:
                 self._ended_at = record.at
         events, self._offset = self.folder.events(self._offset)

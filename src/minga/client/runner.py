@@ -19,13 +19,15 @@ import anyio.abc
 
 from minga.chain.chain import Chain, ChainSpec
 from minga.client import points
+from minga.client.acceptance import acceptance
 from minga.client.attempt import Means
+from minga.client.checkpoints import make_keeper
 from minga.client.effects import Performers
 from minga.client.folder import JobFolder
 from minga.client.groups import first_of
 from minga.client.home import Home, Network
 from minga.client.offers import OfferSource
-from minga.client.order import Order
+from minga.client.order import DISK_BYTES, Order
 from minga.client.provider_api import Connect
 from minga.client.wallet import Purse
 from minga.core.crypto import PrivateKey
@@ -151,9 +153,17 @@ class Runner:
 
     def _make_performers(self, chain: Chain) -> Performers:
         world = self.world
+        disk_bytes = self.order.needs.disk_bytes or DISK_BYTES
+        keeper = make_keeper(
+            self.folder,
+            self.job,
+            disk_bytes,
+            to=self.order.store.get("to", ""),
+            endpoint=self.order.store.get("endpoint", ""),
+        )
         means = Means(
             self.order, self.folder, world.blobs, self.folder.wallet(), chain.spec.domain, world.connect, world.clock,
-            world.dice, self.emit, self.tell,
+            world.dice, self.emit, self.tell, keeper, acceptance(self.order.accept, self.tell),
         )  # fmt: skip
         return Performers(
             self.order, world.network, chain, world.offers, means, lambda: self.state, world.purse, world.main

@@ -22,8 +22,10 @@ from minga.client.handle import AsyncHandle
 from minga.client.home import Home, Network
 from minga.client.jobfile import JobSpec
 from minga.client.provider_api import Connect
+from minga.client.quotes import Quote
 from minga.client.reader import JobStatus
-from minga.client.tenant import AsyncClient, Quote
+from minga.client.records import Standing
+from minga.client.tenant import AsyncClient
 from minga.core.crypto import PrivateKey
 from minga.core.effects import Clock, Dice
 from minga.core.errors import Conflict
@@ -105,10 +107,22 @@ class Client:
         found: list[Ranked] = self._call(client.offers, query, limit)
         return found
 
-    def submit(self, spec: JobSpec, key: str | None = None, detach: bool = False) -> JobHandle:
+    def reliability(self, provider: str) -> Standing:
+        """See `AsyncClient.reliability`."""
+        _, client = self._open()
+        found: Standing = self._call(client.reliability, provider)
+        return found
+
+    def submit(
+        self,
+        spec: JobSpec,
+        key: str | None = None,
+        detach: bool = False,
+        quoted: Callable[[Quote], None] | None = None,
+    ) -> JobHandle:
         """See `AsyncClient.submit`."""
         _, client = self._open()
-        return JobHandle(self, self._call(client.submit, spec, key, detach))
+        return JobHandle(self, self._call(client.submit, spec, key, detach, quoted))
 
     def jobs(self) -> list[JobStatus]:
         """See `AsyncClient.jobs`."""

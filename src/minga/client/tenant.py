@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,19 +30,21 @@ from minga.client.handle import AsyncHandle
 from minga.client.home import Home, Network
 from minga.client.jobfile import JobSpec
 from minga.client.offers import OfferSource, deal_of
-from minga.client.order import WORKDIR, Order, needs_of, plan_of, task_of
+from minga.client.order import WORKDIR, Order, needs_of, order_of, plan_of
+from minga.client.past import History, remember
 from minga.client.provider_api import Connect
+from minga.client.quotes import SHOWN, Quote, known_of, make_quote
 from minga.client.reader import JobReader, JobStatus
+from minga.client.records import Standing
 from minga.client.runner import ORDER, Runner, World
 from minga.client.wallet import Purse, job_wallet
 from minga.core.crypto import Hash32, PrivateKey, keccak, parse_hash32, to_hex
 from minga.core.effects import Clock, Dice
 from minga.core.errors import BudgetTooSmall, Conflict, InvalidInput, MingaError, NoMatch, NotFound
-from minga.core.units import parse_usd
 from minga.protocol.job_events import Funded
 from minga.protocol.job_state import slice_for
-from minga.protocol.matching import Exclusion, Ranked, Requirements, explain, rank
-from minga.protocol.pricing import seconds_covered
+from minga.protocol.matching import Exclusion, Ranked, Requirements
+from minga.protocol.wire import OfferBundle
 from minga.store.blobs import BlobStore
 from minga.store.journal import Journal
 
@@ -50,28 +52,6 @@ KEYS = "idempotency"
 REORG_BLOCKS = 64
 ALONE_S = 0.05
 AFTER_FAILURE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Quote:
-    """Who would run a job and at what price, best first; when nobody would, `exclusion` says why."""
-
-    matches: list[Ranked]
-    exclusion: Exclusion
-    decimals: int
-    budget: int | None
-
-    @property
-    def best(self) -> Ranked | None:
-        """The offer that would be taken."""
-        return self.matches[0] if self.matches else None
-
-    @property
-    def seconds_at_budget(self) -> int | None:
-        """Working seconds that the budget pays at the best offer."""
-        if self.best is None or self.budget is None:
-            return None
-        return seconds_covered(self.best.price_per_hour, 1, self.budget)
 
 
 def _connect(url: str, tls_sha256: str | None) -> httpx.AsyncClient:
@@ -157,25 +137,40 @@ class AsyncClient:
         Raises:
             BoardUnavailable, RpcUnavailable: nobody could be asked.
         """
-        decimals = self.network.chain.deployment.decimals
-        needs = self._needs(spec)
         gathered = await self._source.gather()
-        budget = None if spec.budget is None else int(parse_usd(spec.budget, decimals))
-        return Quote(rank(needs, gathered.bundles), explain(needs, gathered.bundles), decimals, budget)
+        past = await anyio.to_thread.run_sync(History.load, self.journal, self.clock.now())
+        return self._make_quote(spec, self._needs(spec), gathered.bundles, past)
+
+    def _make_quote(
+        self, spec: JobSpec, needs: Requirements, bundles: tuple[OfferBundle, ...], past: History, shown: int = SHOWN
+    ) -> Quote:
+        source, decimals = self._source, self.network.chain.deployment.decimals
+        return make_quote(spec, needs, bundles, past, source.reliability(), source.records(), decimals, shown)
 
     async def offers(self, query: str = "", limit: int = 20) -> list[Ranked]:
         """Offers that meet a query, cheapest first."""
         return await self._source.find(query, limit)
 
+    async def reliability(self, provider: str) -> Standing:
+        """A provider's record and the leases behind it; `provider` is its address or the beginning of it."""
+        return await self._source.standing(provider)
+
     # ---------------------------------------------------------------------------------------------------- submission
 
-    async def submit(self, spec: JobSpec, key: str | None = None, detach: bool = False) -> AsyncHandle:
+    async def submit(
+        self,
+        spec: JobSpec,
+        key: str | None = None,
+        detach: bool = False,
+        quoted: Callable[[Quote], None] | None = None,
+    ) -> AsyncHandle:
         """Order a job and, unless `detach`, run it here.
 
         Args:
             spec: what to run, and for how much.
             key: submitting twice with the same key is one job, whatever the second spec says.
             detach: only journal and fund; `serve` runs it.
+            quoted: told the quote of a new job before anything is journaled or paid.
 
         Raises:
             NoMatch: no offer matches; details say which requirement excluded how many.
@@ -188,16 +183,30 @@ class AsyncClient:
         job = Hash32(to_hex(keccak(self._dice.bytes(32))))
         if key is not None:
             job = self._reserve(key, job)
-        if not self.journal.has_effect(job, ORDER):
-            if self._key is None:
-                raise InvalidInput("this client has no key to pay with", "connect with a key")
-            main = self._key()
-            points.reach("client.submit.named")
-            self._write(await self._prepare(spec, job, main), spec, main)
+        while not self.journal.has_effect(job, ORDER):
+            try:
+                with self.journal.exclusive(f"submit {job}"):
+                    if not self.journal.has_effect(job, ORDER):
+                        await self._order(spec, job, quoted)
+            except Conflict as error:
+                if "another process" not in error.fact:
+                    raise
+                await self.clock.sleep(ALONE_S)  # another terminal orders it at this moment; if it fails, we do
         handle = self._handle(job)
         if not handle.status().terminal:
             await self._begin(job, detach, ordered_at)
         return handle
+
+    async def _order(self, spec: JobSpec, job: Hash32, quoted: Callable[[Quote], None] | None) -> None:
+        if self._key is None:
+            raise InvalidInput("this client has no key to pay with", "connect with a key")
+        main = self._key()
+        points.reach("client.submit.named")
+        order, quote = await self._prepare(spec, job, main)
+        if quoted is not None:
+            quoted(quote)
+        remember(self.journal, job, quote.kept(), order.submitted_at)
+        self._write(order, spec, main)
 
     def _reserve(self, key: str, job: Hash32) -> Hash32:
         """The id of the job that has this key: `job`, unless another was first."""
@@ -217,7 +226,7 @@ class AsyncClient:
         except Conflict:
             return  # another process runs it already
 
-    async def _prepare(self, spec: JobSpec, job: Hash32, main: PrivateKey) -> Order:
+    async def _prepare(self, spec: JobSpec, job: Hash32, main: PrivateKey) -> tuple[Order, Quote]:
         """Look, pack and check, all at once; no money moves."""
         decimals = self.network.chain.deployment.decimals
         now = self.clock.now()
@@ -238,19 +247,21 @@ class AsyncClient:
         async def funds() -> None:
             await Purse(self._chain).check(main.address, plan.budget)
 
-        await _together(look, head, files, funds)
+        async def past() -> None:
+            found["past"] = await anyio.to_thread.run_sync(History.load, self.journal, now)
+
+        await _together(look, head, files, funds, past)
         points.reach("client.submit.packed")
-        matches = rank(needs, found["offers"])
-        if not matches:
-            raise _no_match(explain(needs, found["offers"]))
-        if not any(slice_for(plan.budget, plan.budget, deal_of(item)) for item in matches):
+        quote = self._make_quote(spec, needs, found["offers"], found["past"], 1)
+        if not quote.matches:
+            raise _no_match(quote.exclusion)
+        if not any(slice_for(plan.budget, plan.budget, deal_of(item)) for item in quote.matches):
             raise BudgetTooSmall(
                 "the budget pays no quantum of any matching offer", "raise --budget, or see `minga quote`"
             )
         start = max(0, found["head"] - REORG_BLOCKS)
-        return Order(
-            spec.name, self.network.name, main.address, now, start, plan, needs, task_of(spec), found["inputs"]
-        )
+        order = order_of(spec, self.network.name, main.address, plan, needs, found["inputs"], now, start)
+        return replace(order, estimate=known_of(quote)), quote
 
     def _pack(self, spec: JobSpec) -> tuple[dict[str, Any], ...]:
         inputs: list[dict[str, Any]] = []
@@ -311,6 +322,8 @@ class AsyncClient:
         try:
             await runner.run(until_settled)
         except MingaError as error:
+            if isinstance(error, Conflict) and "another process" in error.fact:
+                return  # it took the job up a moment before us, and runs it
             self._failures[job] = error
             self._failed_at[job] = self.clock.monotonic()
         finally:
@@ -385,8 +398,6 @@ class AsyncClient:
 
     async def bill(self, reader: JobReader) -> Bill:
         """The bill of a job, from the chain's events as of now."""
-        from dataclasses import replace
-
         state = reader.refresh()
         spec = self.network.chain
         place = replace(spec.deployment, start_block=max(spec.deployment.start_block, reader.order.start_block))
@@ -396,7 +407,7 @@ class AsyncClient:
                 chain.acknowledge(changes)
                 if not changes.confirmed and not changes.undone:
                     break
-            return make_bill(state, chain.view, spec.deployment.decimals, reader.spans, reader.costs)
+            return make_bill(state, chain.view, spec.deployment.decimals, reader.times.seconds, reader.costs)
 
     async def close_gas(self, reader: JobReader) -> int | None:
         """Gas of the newest close of this job's leases, whoever sent it."""

@@ -35,8 +35,8 @@ from minga.protocol.messages import Offer, lease_id
 from minga.protocol.wire import OfferFields
 
 UINT256_MAX = 2**256 - 1
-GAS_BUDGET = 3_000_000
-"""Gas that a job wallet is funded for: eight leases with top-ups and closes; what is left goes back."""
+GAS_BUDGET = 8_000_000
+"""Gas that a job wallet is funded for: eight leases, and a hundred top-ups of an hour each; what is left goes back."""
 
 RETURN_GAS = 27_000
 """What the sender wants to see covered for a transfer: 21,000 gas and its margin."""

@@ -97,8 +97,10 @@ def parse_accelerators(value: Any) -> tuple[GpuWish, ...]:
     """
     if value is None or value == "" or value == {} or value == []:
         return ()
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return tuple(_wish(part) for part in str(value).split(","))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (_wish(f"any:{value}"),)
+    if isinstance(value, str):
+        return tuple(_wish(part) for part in value.split(","))
     if isinstance(value, dict):
         return tuple(_wish(f"{name}:{1 if count is None else count}") for name, count in value.items())
     if isinstance(value, list | tuple | set | frozenset):
@@ -111,7 +113,7 @@ def _wish(text: str) -> GpuWish:
     if name.isascii() and name.isdigit() and not count and len(name) <= 2:
         name, count = "any", name
     count = count.strip() or "1"
-    if not (count.isascii() and count.isdigit() and 1 <= int(count) <= COUNT_MAX):
-        raise InvalidInput(f"{text!r}: the count must be a whole number, 1 … {COUNT_MAX}", "write it as H100:8")
+    if not (re.fullmatch(r"[0-9]{1,4}", count) and 1 <= int(count) <= COUNT_MAX):
+        raise InvalidInput(f"{text[:80]!r}: the count must be a whole number, 1 … {COUNT_MAX}", "write it as H100:8")
     wanted = Accelerator("") if name.strip().lower() in ("any", "gpu") else normalise_gpu(name.strip())
     return GpuWish(wanted, int(count))

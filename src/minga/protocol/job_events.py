@@ -1,8 +1,9 @@
-"""What can happen to a job, and what its runner must do: the vocabulary of `minga.protocol.job`.
+"""What can happen to a job: the vocabulary of `minga.protocol.job`. What must be done about it: `job_effects`, which
+stands here under the same names.
 
-Both are frozen values with a JSON form (`encode`, `decode`), so that a journal of events is a journal of the job.
-Amounts travel as text in that form, since they may exceed 2**53. `attempt` is the number of a lease of the job, from
-0; an event of an attempt that is over changes nothing.
+Plan, deal and events are frozen values with a JSON form (`encode`, `decode`), so that a journal of events is a
+journal of the job. Amounts travel as text in that form, since they may exceed 2**53. `attempt` is the number of a
+lease of the job, from 0; an event of an attempt that is over changes nothing.
 
 Does not know: what the events mean. Rule: a name or a field, once released, keeps its meaning, because journals live
 longer than programs.
@@ -15,45 +16,28 @@ from typing import Any
 
 from minga.core.errors import InternalError
 from minga.core.units import Amount
-
-# ------------------------------------------------------------------------------------------------------------ values
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a job was ordered to be. `budget` and `per_hour` are token units, times seconds, `deadline` Unix seconds.
-
-    `failures_max`: how often the job's own failure is tried again; `attempts_max`: leases at most; `wait_s`: how long
-    to wait for a matching offer; `grace_s`: what a stopped job gets to checkpoint.
-    """
-
-    job: str
-    budget: Amount
-    per_hour: Amount | None = None
-    deadline: int | None = None
-    failures_max: int = 0
-    attempts_max: int = 32
-    wait_s: int = 600
-    grace_s: int = 30
-    close_wait_s: int = 20
-
-
-@dataclass(frozen=True)
-class Deal:
-    """What an offer says that money depends on; prices per unit-hour in token units, times in seconds."""
-
-    provider: str
-    machine: str
-    offer: str
-    price_per_hour: Amount
-    units: int
-    quantum: int
-    deposit_min: Amount
-    seconds_min: int
-    seconds_max: int
-    close_window: int
-    prepaid_quanta: int = 0
-
+from minga.protocol.job_effects import (
+    AskClose,
+    Duty,
+    Effect,
+    Find,
+    FinishClose,
+    Fund,
+    Gather,
+    Open,
+    Patience,
+    Pay,
+    Probe,
+    Return,
+    Send,
+    Start,
+    StartClose,
+    Stop,
+    TopUp,
+    Wake,
+    Watch,
+)
+from minga.protocol.job_plan import Deal, Plan
 
 # ------------------------------------------------------------------------------------------------------------ events
 
@@ -124,6 +108,14 @@ class Sent(Event):
 
 
 @dataclass(frozen=True)
+class Probed(Event):
+    """The machine showed before the start that it is what was sold; `fact` says what was measured."""
+
+    attempt: int
+    fact: str = ""
+
+
+@dataclass(frozen=True)
 class Started(Event):
     """The provider was asked to start, and agreed."""
 
@@ -132,22 +124,37 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class PhaseSeen(Event):
-    """The provider's own phase of the lease, event `number` of the lease."""
+    """The provider's own phase of the lease, event `number` of the lease; `elapsed_s` as in `Metered`."""
 
     attempt: int
     number: int
     phase: str
     reason: str = ""
+    elapsed_s: int = 0
+
+
+@dataclass(frozen=True)
+class Notified(Event):
+    """The provider says that it will stop the job, within `seconds`, and why."""
+
+    attempt: int
+    number: int
+    seconds: int
+    reason: str
 
 
 @dataclass(frozen=True)
 class Metered(Event):
-    """The provider says `working_s`; by our own clock the job cannot have worked longer than `elapsed_s`."""
+    """The provider says `working_s`; by our own clock the job cannot have worked longer than `elapsed_s`.
+
+    `idle_s`: how long it has made no progress: no higher step, no log, no checkpoint; or left its GPU unused.
+    """
 
     attempt: int
     number: int
     working_s: int
     elapsed_s: int
+    idle_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,20 +184,25 @@ class TopUpFailed(Event):
 
 @dataclass(frozen=True)
 class CheckpointSeen(Event):
-    """The provider announced a complete checkpoint, as event `number`; it is not here yet."""
+    """The provider announced a complete checkpoint, as event `number`; it is not here yet. `elapsed_s` as `Metered`."""
 
     attempt: int
     number: int
+    elapsed_s: int = 0
 
 
 @dataclass(frozen=True)
 class CheckpointKept(Event):
-    """A checkpoint is complete on our disk; `number` is that of its event, `count` its own, `step` the job's."""
+    """A checkpoint is complete where the tenant wants it, and accepted if the tenant checks them.
+
+    `number` is that of its event, `count` its own, `step` the job's.
+    """
 
     attempt: int
     number: int
     count: int
     step: int | None = None
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -214,11 +226,15 @@ class Gathered(Event):
 
 @dataclass(frozen=True)
 class Lost(Event):
-    """The provider failed the job: gone, refused, or returned what it had not announced."""
+    """The provider failed the job: gone, refused, under-spec, or returned what it had not announced or we not accept.
+
+    `silent_s`: how long nothing had been heard of it.
+    """
 
     attempt: int
     code: str
     reason: str
+    silent_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -268,135 +284,19 @@ class Ticked(Event):
 
 
 @dataclass(frozen=True)
+class Overdue(Event):
+    """The effect `Patience` of this `turn` ran out: the provider did not do what it must do now."""
+
+    attempt: int
+    turn: int
+
+
+@dataclass(frozen=True)
 class Returned(Event):
     """What the job wallet held went back to the tenant."""
 
     tokens: Amount
     transaction: str = ""
-
-
-# ----------------------------------------------------------------------------------------------------------- effects
-
-
-class Effect:
-    """Base of everything that a runner does for a job. Equal effects are the same deed: it is done once."""
-
-
-@dataclass(frozen=True)
-class Fund(Effect):
-    """Move the budget to the job wallet."""
-
-    amount: Amount
-
-
-@dataclass(frozen=True)
-class Find(Effect):
-    """Look for an offer that `available` token units can take, from `not_before` (Unix seconds) on."""
-
-    turn: int
-    tries: int
-    available: Amount
-    not_before: int
-
-
-@dataclass(frozen=True)
-class Open(Effect):
-    """Open a lease on the offer found."""
-
-    attempt: int
-    deposit: Amount
-    seconds: int
-
-
-@dataclass(frozen=True)
-class Send(Effect):
-    """Log in, send the manifest and what is missing."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Start(Effect):
-    """Ask the provider to start."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Watch(Effect):
-    """Follow the lease's events and log; fetch its checkpoints; say so when the provider is gone."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Pay(Effect):
-    """Sign and send a voucher. The amount was journaled before this effect exists."""
-
-    attempt: int
-    cumulative: Amount
-
-
-@dataclass(frozen=True)
-class TopUp(Effect):
-    """Add `amount` to the deposit, making it `total`."""
-
-    attempt: int
-    amount: Amount
-    total: Amount
-
-
-@dataclass(frozen=True)
-class Stop(Effect):
-    """Ask the provider to stop the job with `grace_s` seconds to checkpoint."""
-
-    attempt: int
-    reason: str
-    grace_s: int
-
-
-@dataclass(frozen=True)
-class Gather(Effect):
-    """Fetch and verify artifacts, the last checkpoint and the rest of the log."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class AskClose(Effect):
-    """Ask the provider to close, and see it on the chain."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class StartClose(Effect):
-    """Begin to close by ourselves; `why` is the contract's code."""
-
-    attempt: int
-    why: int
-
-
-@dataclass(frozen=True)
-class FinishClose(Effect):
-    """From `finish_at` (chain time) on, finish the close; or see that the provider did."""
-
-    attempt: int
-    finish_at: int
-
-
-@dataclass(frozen=True)
-class Return(Effect):
-    """Send all that the job wallet holds back to the tenant."""
-
-    turn: int
-
-
-@dataclass(frozen=True)
-class Wake(Effect):
-    """Say `Ticked` at `at` (Unix seconds)."""
-
-    at: int
 
 
 # -------------------------------------------------------------------------------------------------------- JSON form
@@ -462,5 +362,63 @@ def _build(kind: type[Any], body: dict[str, Any]) -> Any:
                 held = tuple(held)
             values[name] = held
         return kind(**values)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InternalError(f"a journal record {kind.__name__} cannot be read: {error}"[:200]) from None
+
+
+__all__ = [
+    "AskClose",
+    "CheckpointKept",
+    "CheckpointSeen",
+    "CloseOverdue",
+    "ClosingStarted",
+    "Deal",
+    "Duty",
+    "Effect",
+    "Event",
+    "Exited",
+    "Find",
+    "FinishClose",
+    "Found",
+    "Fund",
+    "Funded",
+    "FundingFailed",
+    "Gather",
+    "Gathered",
+    "LeaseClosed",
+    "Lost",
+    "Metered",
+    "NotFound",
+    "Notified",
+    "Open",
+    "OpenFailed",
+    "Opened",
+    "Overdue",
+    "Paid",
+    "Patience",
+    "Pay",
+    "PhaseSeen",
+    "Plan",
+    "Probe",
+    "Probed",
+    "Resumed",
+    "Return",
+    "Returned",
+    "Send",
+    "Sent",
+    "Start",
+    "StartClose",
+    "Started",
+    "Stop",
+    "StopAsked",
+    "Ticked",
+    "TopUp",
+    "TopUpFailed",
+    "ToppedUp",
+    "Wake",
+    "Watch",
+    "decode",
+    "encode",
+    "plan_from_json",
+    "plan_to_json",
+]  # fmt: skip

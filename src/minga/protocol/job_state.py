@@ -1,21 +1,21 @@
 """A job's state at its tenant, and what should be going on in it. The moves between states are in `minga.protocol.job`.
 
-Knows: phases, leases past and present, money promised and paid. Does not know: what happens next. Rule: **effects are a
-function of the state**. The loop starts what is new, cancels what is no longer wanted, and after a kill -9 replays the
-journal and starts exactly what is outstanding. So every effect must be idempotent, and an effect that succeeded must
-be told by an event, which makes it unwanted.
+Knows: phases, leases past and present, money promised and paid, how long a provider may take for what it must do now.
+Does not know: what happens next. Rule: **effects are a function of the state**. The loop starts what is new, cancels
+what is no longer wanted, and after a kill -9 replays the journal and starts exactly what is outstanding. So every
+effect must be idempotent, and an effect that succeeded must be told by an event, which makes it unwanted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from minga.core.units import Amount
+from minga.core.units import HOUR, Amount
 from minga.protocol import job_events as ev
-from minga.protocol.job_events import Deal, Effect, Plan
-from minga.protocol.lease import Why
-from minga.protocol.pricing import cost_down, cost_up, seconds_covered
+from minga.protocol.job_events import Effect, Plan
+from minga.protocol.job_lease import ZERO, Lease
+from minga.protocol.job_money import SLICES, Ledger, seconds_for, slice_for
 
 Phase = Literal[
     "submitted", "quoting", "opening", "sending", "starting", "running", "paused", "collecting", "closing",
@@ -28,9 +28,11 @@ AT_PROVIDER: frozenset[Phase] = AT_WORK | {"sending", "collecting"}
 SEEKING: frozenset[Phase] = frozenset({"quoting", "recovering"})
 PHASES: frozenset[Phase] = frozenset(get_args(Phase))
 
-SLICES = 4
-ZERO = Amount(0)
-SETUP_SLACK_S = 3600
+PATIENCE_S = 60
+DEAD_MAN_MIN_S = 10
+GRACE_FORCED_S = 30
+NOTICE_MAX_S = 3600
+UPLOAD_BYTES_PER_S = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,73 +45,12 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Lease:
-    """One attempt. `signed` is the highest voucher that may have left this machine; `acked` the highest known held.
-
-    `working_s` is what the provider claims, `elapsed_s` what our own clock allows, `base_s` what of that was seen
-    before the runner's last restart. `seen` is the last event of the provider that was taken in, `announced` the
-    first checkpoint event whose files are not here, `newest` the last. `stopping` says why the job is being stopped
-    without being over. `status`: `open`, `closing` (our own close is on the chain), `closed`.
-    """
-
-    attempt: int
-    deal: Deal
-    bundle: dict[str, Any]
-    deposit: Amount
-    lease: str = ""
-    channel: str = ""
-    seconds: int = 0
-    opened_at: int = 0
-    status: str = "open"
-    signed: Amount = ZERO
-    acked: Amount = ZERO
-    working_s: int = 0
-    elapsed_s: int = 0
-    base_s: int = 0
-    vouchers: int = 0
-    started: bool = False
-    seen: int = 0
-    announced: int = 0
-    newest: int = 0
-    stopping: str = ""
-    exit_code: int | None = None
-    exited: bool = False
-    top_ups: bool = True
-    finish_at: int = 0
-    why: int = Why.UNREACHABLE
-    paid: Amount = ZERO
-    fee: Amount = ZERO
-    held: Amount = ZERO
-    refunded: Amount = ZERO
-
-    def cost(self, seconds: int) -> Amount:
-        """What `seconds` of it cost, rounded down."""
-        return cost_down(self.deal.price_per_hour, self.deal.units, seconds)
-
-    @property
-    def payable_s(self) -> int:
-        """Working seconds that we will pay for: what is claimed, if our own clock saw as much go by."""
-        return min(self.working_s, self.elapsed_s + 1)
-
-    @property
-    def locked(self) -> Amount:
-        """Token units still in the contract."""
-        return Amount(0) if self.status == "closed" else self.deposit
-
-    @property
-    def taken(self) -> int:
-        """Token units that its provider got, or may get by what we signed."""
-        return self.deposit - self.refunded if self.status == "closed" else self.signed
-
-    @property
-    def after(self) -> int:
-        """The number after which the provider's events are asked for: what is not done yet is asked for again."""
-        return min(self.seen, self.announced - 1) if self.announced else self.seen
-
-
-@dataclass(frozen=True)
 class State:
-    """Everything about one job. `past` are its leases before the present one, some perhaps not yet closed."""
+    """Everything about one job. `past` are its leases before the present one, some perhaps not yet closed.
+
+    `checkpoint` is (attempt, number, step) of the newest that counts, `checkpoint_bytes` its size. `turn` counts
+    what the provider did in time: with each, the patience begins anew. `stopping`: it was asked to stop the job.
+    """
 
     plan: Plan
     phase: Phase = "submitted"
@@ -119,6 +60,7 @@ class State:
     past: tuple[Lease, ...] = ()
     excluded: tuple[tuple[str, int], ...] = ()
     checkpoint: tuple[int, int, int | None] | None = None
+    checkpoint_bytes: int = 0
     ending: Ending | None = None
     reason: str = ""
     failures: int = 0
@@ -126,8 +68,10 @@ class State:
     seek_turn: int = 0
     seek_tries: int = 0
     seek_at: int = 0
-    stop_by: int = 0
+    turn: int = 0
+    stopping: bool = False
     top_up: tuple[int, int] | None = None
+    ledger: Ledger = ()
     returns: int = 0
     returned: Amount = ZERO
     unreturned: bool = False
@@ -151,11 +95,14 @@ class State:
         return Amount(self.plan.budget - spent - now)
 
     @property
+    def returning(self) -> Amount:
+        """Token units that leases which were left will give back, if their providers take all that was signed."""
+        return Amount(sum(item.deposit - item.signed for item in self.past if item.status != "closed"))
+
+    @property
     def spent(self) -> Amount:
         """Token units promised by vouchers, or taken, in all leases."""
-        return Amount(
-            sum(item.deposit - item.refunded if item.status == "closed" else item.signed for item in self.leases)
-        )
+        return Amount(sum(item.taken for item in self.leases))
 
     @property
     def unclosed(self) -> bool:
@@ -175,7 +122,12 @@ class State:
     @property
     def settled(self) -> bool:
         """Whether nothing at all is left to do."""
-        return self.terminal and not effects(self)
+        return self.terminal and not self.unreturned and all(item.status == "closed" for item in self.past)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the present machine must show what was sold."""
+        return self.lease is not None and self.plan.probe and self.lease.deal.probe
 
 
 def begin(plan: Plan) -> State:
@@ -195,12 +147,22 @@ def effects(state: State) -> tuple[Effect, ...]:
         and not any(item.status == "open" for item in state.leases)
     ):
         wanted.append(ev.Return(state.returns))
-    wakes = [state.stop_by] if state.stop_by and state.phase in AT_WORK else []
-    if state.plan.deadline is not None and state.ending is None:
-        wakes.append(state.plan.deadline)
+    limit = patience(state)
+    if limit is not None and state.lease is not None:
+        wanted.append(ev.Patience(state.lease.attempt, state.turn, limit[0]))
+    wakes = _wakes(state)
     if wakes and not state.terminal:
         wanted.append(ev.Wake(min(wakes)))
     return tuple(wanted)
+
+
+def _wakes(state: State) -> list[int]:
+    wakes = [] if state.plan.deadline is None or state.ending is not None else [state.plan.deadline]
+    lease = state.lease
+    held_back = lease is not None and min(lease.cost(lease.payable_s), lease.deposit) > lease.signed
+    if held_back and state.phase in AT_WORK and state.ledger:
+        wakes.append(state.ledger[0][0] + HOUR)
+    return wakes
 
 
 def _of_phase(state: State) -> list[Effect]:
@@ -216,7 +178,7 @@ def _of_phase(state: State) -> list[Effect]:
         return [ev.Open(number, lease.deposit, lease.seconds)]
     pay: list[Effect] = [ev.Pay(number, lease.signed)] if lease.signed > lease.acked else []
     if phase == "sending":
-        return [ev.Send(number), *pay]
+        return [*pay, *_before_start(state, lease)]
     money = [*pay, *_top_up(state, number)]
     if phase in AT_WORK:
         return [*money, *_at_work(state, lease)]
@@ -225,6 +187,13 @@ def _of_phase(state: State) -> list[Effect]:
     if phase == "closing":
         return money or [ev.AskClose(number)]
     return []
+
+
+def _before_start(state: State, lease: Lease) -> list[Effect]:
+    wanted: list[Effect] = [] if lease.sent else [ev.Send(lease.attempt)]
+    if state.probing and not lease.probed:
+        wanted.append(ev.Probe(lease.attempt))
+    return wanted
 
 
 def _top_up(state: State, number: int) -> list[Effect]:
@@ -238,7 +207,9 @@ def _at_work(state: State, lease: Lease) -> list[Effect]:
     wanted: list[Effect] = [ev.Watch(number)]
     if not lease.started and lease.acked >= lease.signed:
         wanted.append(ev.Start(number))
-    if state.stop_by:
+    if state.phase == "running" and state.probing and not state.stopping and not lease.stopping:
+        wanted.append(ev.Duty(number))
+    if state.stopping:
         reason = state.ending.reason if state.ending else lease.stopping
         wanted.append(ev.Stop(number, reason, state.plan.grace_s))
     return wanted
@@ -254,14 +225,36 @@ def _of_past(state: State) -> list[Effect]:
     return wanted
 
 
-def slice_for(budget: int, available: int, deal: Deal) -> Amount:
-    """The deposit for a lease on `deal`: 0 if `available` cannot pay its least deposit and one quantum."""
-    least = max(deal.deposit_min, cost_up(deal.price_per_hour, deal.units, deal.quantum), 1)
-    wanted = max(least, budget // SLICES)
-    return Amount(min(wanted, available)) if least <= available else Amount(0)
+def patience(state: State) -> tuple[int, str] | None:
+    """Seconds that the provider has, from the last thing that it did, and what it failed to do when they are over."""
+    lease, plan = state.lease, state.plan
+    if lease is None:
+        return None
+    quantum = lease.deal.quantum
+    if state.phase == "sending":
+        seconds = plan.setup_wait_s + (plan.input_bytes + state.checkpoint_bytes) // UPLOAD_BYTES_PER_S
+        return seconds, f"it has not taken the inputs in {seconds} s"
+    if state.phase not in AT_WORK:
+        return None
+    if state.stopping:
+        return plan.grace_s + PATIENCE_S, "it did not stop the job"
+    if lease.stopping:
+        seconds = max(min(lease.notice_s, NOTICE_MAX_S), plan.grace_s, GRACE_FORCED_S) + PATIENCE_S
+        return seconds, "it stopped the job and did not hand over what it left"
+    if state.phase == "starting":
+        return plan.setup_wait_s, f"set-up took more than {plan.setup_wait_s} s"
+    # It may pause, but then it must go on or stop the job for want of a voucher, and either way say so.
+    seconds = 2 * quantum + max(DEAD_MAN_MIN_S, quantum) + PATIENCE_S
+    paid = ", though it is paid" if lease.acked >= lease.signed else ""
+    return seconds, f"it has claimed no work for {seconds} s, and says that the job is {state.phase}{paid}"
 
 
-def seconds_for(available: int, deal: Deal) -> int:
-    """The length of a lease: all that the money left could pay, and time to set up, within the offer's bounds."""
-    covered = seconds_covered(deal.price_per_hour, deal.units, available)
-    return max(deal.seconds_min, min(deal.seconds_max, covered + SETUP_SLACK_S))
+def group(phase: Phase) -> Phase:
+    """Phases between which a provider may go back and forth count as one for its patience."""
+    return "running" if phase == "paused" else phase
+
+
+__all__ = [
+    "AT_PROVIDER", "AT_WORK", "PHASES", "SEEKING", "SLICES", "TERMINAL", "Ending", "Lease", "Phase", "State", "begin",
+    "effects", "group", "patience", "seconds_for", "slice_for",
+]  # fmt: skip

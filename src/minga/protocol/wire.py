@@ -10,6 +10,8 @@
 | HEAD /v1/leases/{lease}/blobs/{blake3}           | → `Upload-Offset` header: bytes held                          |
 | PUT  /v1/leases/{lease}/blobs/{blake3}           | bytes from `Upload-Offset` on → `{"offset", "complete"}`      |
 | GET  /v1/leases/{lease}/blobs/{blake3}           | → bytes (Range allowed): files of artifacts and checkpoints   |
+| GET  /v1/leases/{lease}/chunks?names=A,B…        | → bytes of up to 16 blobs in a row (Range allowed)            |
+| POST /v1/leases/{lease}/probe                    | ProbeRequest → ProbeAnswer: measure what was sold             |
 | POST /v1/leases/{lease}/start                    | → LeaseStatus                                                 |
 | POST /v1/leases/{lease}/vouchers                 | VoucherRequest → VoucherReceipt, after it is on disk          |
 | GET  /v1/leases/{lease}/events?after=N           | → SSE of Event (`id:` is the number; follows until `closed`)  |
@@ -211,7 +213,8 @@ class LeaseStatus(Model):
 class Event(Model):
     """One durable event of a lease. `at` is the provider's Unix time; `data` depends on `kind`:
 
-    phase `{phase, reason}` · meter `{working_s}` · progress `{step, total, text}` ·
+    phase `{phase, reason}` · meter `{working_s}` and, where known, `cpu_ms` (CPU time of the job so far) and `gpu_busy`
+    (percent since the last one) · progress `{step, total, text}` ·
     checkpoint `Checkpoint` · exit `{exit_code, reason, working_s}` · artifacts `{count, bytes}` ·
     notice `{seconds, reason}` · warning `{code, fact, remedy}` · closed `{tx}`.
     """
@@ -220,6 +223,35 @@ class Event(Model):
     at: Count
     kind: Literal["phase", "meter", "progress", "checkpoint", "exit", "artifacts", "notice", "warning", "closed"]
     data: dict[str, Any]
+
+
+class ProbeRequest(Model):
+    """One challenge of a probe (`minga.verify.hardware_math` says what each means).
+
+    `kind` is `start` before the job runs, `duty` beside it. `what`: `ready` begins a session or measures the round
+    trip; `gemm` (n = `size`, m = `columns`, `links`), `fill` (`size` chunks), `walk` (`size` steps) and `disk` (`size`
+    chunks) are answered with a commitment; `open` gives the opening of the commitment in `seed` from byte `size` on;
+    `link` gives `size` bytes; `end` ends the session.
+    """
+
+    kind: Literal["start", "duty"]
+    what: Literal["ready", "gemm", "fill", "walk", "disk", "link", "open", "end"]
+    seed: Hash32Text
+    size: Annotated[int, Field(ge=0, le=2**31)] = 0
+    columns: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    links: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+
+
+class ProbeAnswer(Model):
+    """`digest` commits to an opening of `minga.verify.hardware_math.digest`; `data` base64, `bytes` its whole length.
+
+    `facts` are the provider's own word: `engine`, `threads`, `devices`, `cpu_us`.
+    """
+
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    data: Annotated[str, Field(max_length=5 << 20)] = ""
+    bytes: Count = 0
+    facts: dict[str, Any] = {}
 
 
 class ArtifactList(Model):
@@ -235,5 +267,5 @@ def amount_of(text: str) -> Amount:
 
 __all__ = [
     "ArtifactList", "Event", "InvalidSignature", "LeaseStatus", "LoginRequest", "OfferBundle", "OfferFields", "Phase",
-    "StopRequest", "VoucherReceipt", "VoucherRequest", "amount_of",
+    "ProbeAnswer", "ProbeRequest", "StopRequest", "VoucherReceipt", "VoucherRequest", "amount_of",
 ]  # fmt: skip

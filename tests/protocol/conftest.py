@@ -1,0 +1,8 @@
+"""Makes `job_world` importable by the tests of the protocol."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
