@@ -2,7 +2,7 @@
 
 | lock                          | from                                              | installed into              |
 |-------------------------------|---------------------------------------------------|-----------------------------|
-| requirements/base.txt         | `project.dependencies` with extras fast, keyring  | the checkout's environment  |
+| requirements/base.txt         | `project.dependencies` and all extras but `ai`    | the checkout's environment  |
 | requirements/contracts.txt    | group `contracts`                                 | the checkout's environment  |
 | requirements/dev.txt          | group `dev`                                       | the checkout's environment  |
 | requirements/peers.txt        | group `peers`                                     | an environment for benches  |
@@ -22,7 +22,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("--extra=fast", "--extra=keyring")
+EXTRAS = ("--extra=fast", "--extra=keyring", "--extra=plot", "--extra=s3")
 QUIET = ("--quiet", "--allow-unsafe", "--strip-extras", "--no-emit-options")
 
 
