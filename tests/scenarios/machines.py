@@ -64,6 +64,7 @@ class Machine:
     number: int
     words: tuple[str, ...] = ()
     program: tuple[str, ...] = tuple(minga_argv())
+    price: str = ""
     operator: PrivateKey = field(init=False)
     url: str = ""
 
@@ -85,7 +86,8 @@ class Machine:
     @property
     def argv(self) -> list[str]:
         """Its command line; the first machine is the cheapest."""
-        price = format_usd(PRICE + 1000 * self.number, self.stage.network.spec.deployment.decimals)
+        cheap = format_usd(PRICE + 1000 * self.number, self.stage.network.spec.deployment.decimals)
+        price = self.price or cheap
         head = [*self.program, "--home", str(self.folder), "--network", NAME, "provide", "--price", price]
         size = ["--quantum", "1s", "--cpus", "0.5", "--memory", "256MiB", "--disk", "64MiB"]
         return [*head, *size, "--port", str(self.port), *self.words, "--ready-file", "{ready}", "--json"]

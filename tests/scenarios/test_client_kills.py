@@ -29,6 +29,7 @@ echo done > $MINGA_OUTPUT_DIR/result
 
 ELSEWHERE = {
     "client.topup.mined": "this job's first deposit is enough",
+    "client.probe.judged": "its provider has no sandbox, so it promises no speed",
     "client.stop.asked": "nobody stops this job",
     "client.reclaim.started": "its provider closes in time",
     "client.reclaim.finished": "its provider closes in time",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from pathlib import Path
 
 import anyio
@@ -25,7 +26,9 @@ from minga.client.reader import JobReader
 from minga.client.tenant import AsyncClient
 from minga.core import faults
 from minga.core.errors import MingaError
+from minga.provider import owner
 from minga.runtimes.bubblewrap import prerequisites
+from minga.store.journal import Journal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -50,6 +53,10 @@ BY_ANOTHER_WAY = {
     "provider.journal.ChainClosing": "a provider that stood still for too long",
     "provider.journal.DepositSeen": "a top-up",
     "provider.journal.Warned": "a checkpoint that is too large",
+    "provider.journal.Reclaimed": "an owner who wants the machine back",
+    "provider.offer.withdrawn": "an owner who wants the machine back",
+    "provider.revoke.sent": "an owner who wants it back, and the offers dead",
+    "provider.price.kept": "a price that moves",
     "provider.journal.Forgotten": "the end of the retention time",
     "provider.forget.removed": "the end of the retention time",
 }
@@ -163,6 +170,64 @@ async def test_a_provider_dies_while_it_stops_a_job(stage: Stage, point: str) ->
             await machine.killed()
             await machine.restart()
             await check_end(stage, client, handle, [machine], before, phase="stopped")
+
+
+SAVES = """
+trap 'save; exit 0' TERM
+save() { echo $step > $MINGA_CHECKPOINT_DIR/.step; mv $MINGA_CHECKPOINT_DIR/.step $MINGA_CHECKPOINT_DIR/step; }
+step=$(cat $MINGA_CHECKPOINT_DIR/step 2>/dev/null || echo 0)
+echo ready
+while [ $step -lt 4 ]; do sleep 1 & wait $!; step=$((step + 1)); done
+cat input > $MINGA_OUTPUT_DIR/result; echo $step >> $MINGA_OUTPUT_DIR/result
+"""
+"""Saves itself when it is told to go, and not before."""
+
+
+async def take_back(machine: Machine, revoke: bool) -> None:
+    """What `minga reclaim` writes into the provider's journal."""
+
+    def write() -> None:
+        journal = Journal(machine.home / "journal.sqlite")
+        try:
+            owner.take_back(journal, "the owner plays a game", revoke, int(time.time()))
+        finally:
+            journal.close()
+
+    await anyio.to_thread.run_sync(write)
+
+
+@pytest.mark.parametrize(
+    "point", ["provider.journal.Reclaimed", "provider.stop.sent", "provider.offer.withdrawn", "provider.revoke.sent"]
+)
+async def test_a_provider_dies_as_its_owner_takes_it_back(stage: Stage, point: str) -> None:
+    """The job saves itself in its notice and goes on elsewhere; the machine stays with its owner."""
+    async with machines(stage, 2) as (wanted, other):
+        wanted.words = (*wanted.words, "--board", await the_board(stage, wanted))
+        await wanted.start(point)
+        await other.start()
+        before = await purses(stage, [wanted, other])
+        async with stage.client([wanted, other]) as client:
+            handle = await client.submit(job(stage, SAVES))
+            async for _ in handle.logs(follow=True):
+                break
+            await take_back(wanted, point == "provider.revoke.sent")
+            await wanted.killed()
+            await wanted.restart()
+            assert '"event": "reclaimed"' in wanted.log()
+            await check_end(stage, client, handle, [wanted, other], before)
+            assert handle.status().attempts == 2
+
+
+async def test_a_provider_dies_as_it_moves_its_price(stage: Stage) -> None:
+    """The journal has the new price and nobody was asked for it: it is asked for after the restart."""
+    async with machines(stage) as (machine,):
+        machine.program, machine.price = variant("reprices"), "auto"
+        await machine.start("provider.price.kept")
+        await machine.killed()
+        await machine.restart()
+        async with stage.client([machine]) as client:
+            before = await purses(stage, [machine])
+            await check_end(stage, client, await client.submit(job(stage)), [machine], before)
 
 
 async def test_a_provider_dies_as_the_dead_mans_time_ends(stage: Stage) -> None:

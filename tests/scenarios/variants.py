@@ -4,6 +4,7 @@
 |-------------|------------------------------------------------------------------------|
 | forgets     | a provider keeps files for no time after the close                      |
 | lies        | a provider's list of artifacts names a path outside of any folder      |
+| reprices    | an automatic price moves each second, not every ten minutes            |
 | hour-ahead  | this machine's clock shows an hour more than it is                     |
 """
 
@@ -16,7 +17,7 @@ from minga.cli import provide, world
 from minga.cli.main import entry
 from minga.core.spec import FileEntry
 from minga.protocol.wire import ArtifactList
-from minga.provider import serving_leases
+from minga.provider import pricer, serving_leases
 
 OUTSIDE = "../../x"
 
@@ -37,13 +38,18 @@ def lie() -> None:
     serving_leases.ArtifactList = ArtifactList.model_construct  # type: ignore[assignment, misc]
 
 
+def move_prices() -> None:
+    """Ten minutes are long for a test."""
+    pricer.STEP_S, pricer.SAMPLE_SECONDS = 1, 0.5  # type: ignore[misc]
+
+
 def be_an_hour_ahead() -> None:
     """A calendar that is wrong; seconds pass as they do."""
     now = world.RealClock.now
     world.RealClock.now = lambda clock: now(clock) + 3600  # type: ignore[method-assign]
 
 
-VARIANTS = {"forgets": forget, "lies": lie, "hour-ahead": be_an_hour_ahead}
+VARIANTS = {"forgets": forget, "lies": lie, "hour-ahead": be_an_hour_ahead, "reprices": move_prices}
 
 if __name__ == "__main__":
     VARIANTS[sys.argv.pop(1)]()

@@ -48,8 +48,6 @@ class Mishap:
             self._revival.start()
 
     def _kill(self, address: str, step: int) -> None:
-        import psutil
-
         record = self.network.processes.get(self.names.get(address, ""))
         process = record.find() if record else None
         if record is None or process is None:
@@ -57,11 +55,7 @@ class Mishap:
         self._victim = record.name
         self.state[address] = f"killed -9 at step {step}"
         tell(f"[minga] the demo kills {record.name} with -9 at step {step}")
-        for each in [process, *process.children(recursive=True)]:
-            try:
-                _kill_hard(each)
-            except psutil.NoSuchProcess:
-                pass
+        kill_with_all(process)
 
     def _revive(self) -> None:
         record = self.network.processes.get(self._victim)
@@ -84,6 +78,17 @@ class Mishap:
             self._revival.join(READY_WAIT_S)
 
 
+def kill_with_all(process: psutil.Process) -> None:
+    """SIGKILL a process and everything that it started, as a power cut would."""
+    import psutil
+
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            _kill_hard(each)
+        except psutil.NoSuchProcess:
+            pass
+
+
 def _kill_hard(process: psutil.Process) -> None:
     """SIGKILL, through sudo when the process is root's and we are not."""
     import psutil
@@ -98,4 +103,4 @@ def _kill_hard(process: psutil.Process) -> None:
             subprocess.run(command, check=False, capture_output=True)
 
 
-__all__ = ["KILL_AT", "Mishap"]
+__all__ = ["KILL_AT", "Mishap", "kill_with_all"]
