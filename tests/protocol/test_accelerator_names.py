@@ -85,7 +85,8 @@ def test_counts_alone_mean_any_card(value: Any, shown: list[str]) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        0, 65, -1, 100, "0", "any:0", "H100:٣", "H100:²", "H100:1e3", "H100:" + "1" * 5000, "H100:8:8", "H100,", ",", ":",
+        0, 65, -1, 100, "0", "any:0", "H100:٣", "H100:²", "H100:1e3", "H100:" + "1" * 5000, "H100:8:8", "H100,", ",",
+        ":",
         ":8", {"H100": "x"}, {"H100": 0}, {"H100": True}, [None, "?"], False, 2.0, b"H100", object(), ["H100", 2.5],
         "H100\n\n;", "H100\x00",
     ],

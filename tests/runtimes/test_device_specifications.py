@@ -48,7 +48,8 @@ def spec_of(edits: Any, common: Any = None) -> dict[str, Any]:
     [
         {"kind": "nvidia.com/gpu", "devices": None}, {"kind": "nvidia.com/gpu", "devices": 5},
         {"kind": "nvidia.com/gpu", "devices": ["0"]}, {"kind": "nvidia.com/gpu", "devices": {"0": {}}},
-        spec_of("text"), spec_of([1]), spec_of({}, "text"), spec_of({"deviceNodes": 5}), spec_of({"deviceNodes": ["x"]}),
+        spec_of("text"),
+        spec_of([1]), spec_of({}, "text"), spec_of({"deviceNodes": 5}), spec_of({"deviceNodes": ["x"]}),
         spec_of({"deviceNodes": [{}]}), spec_of({"mounts": [{}]}), spec_of({"mounts": [{"hostPath": "/etc/passwd"}]}),
         spec_of({"mounts": "x"}), spec_of({"env": 5}), spec_of({"deviceNodes": [{"path": None}]}),
         spec_of({"deviceNodes": [{"path": "/dev/none-such"}]}), spec_of({"deviceNodes": [{"path": "/tmp"}]}),

@@ -6,6 +6,7 @@ form is `BadAnswer`, never a KeyError far away.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from minga.core.crypto import Address, Hash32, parse_address, parse_hash32
 from minga.core.errors import BadAnswer, InvalidInput
 
 REMEDY = "ask another node"
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+"""Stricter than `int(…, 16)`, which takes signs, blanks and underscores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,8 @@ def quantity(value: Any) -> int:
     Raises:
         BadAnswer: not a hexadecimal quantity of at most 256 bits.
     """
-    if isinstance(value, str) and value[:2] == "0x" and 2 < len(value) <= 66:
-        try:
-            return int(value[2:], 16)
-        except ValueError:
-            pass
+    if isinstance(value, str) and _QUANTITY.fullmatch(value):
+        return int(value, 16)
     raise BadAnswer(f"{str(value)[:60]!r} is not a quantity", REMEDY)
 
 
@@ -74,9 +74,11 @@ def blob(value: Any) -> bytes:
     """
     if isinstance(value, str) and value[:2] == "0x":
         try:
-            return bytes.fromhex(value[2:])
+            found = bytes.fromhex(value[2:])
         except ValueError:
-            pass
+            found = b""
+        if 2 * len(found) == len(value) - 2:  # blanks between digits are passed over by Python
+            return found
     raise BadAnswer(f"{str(value)[:60]!r} is not bytes", REMEDY)
 
 

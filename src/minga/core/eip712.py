@@ -36,7 +36,7 @@ class Domain:
                 keccak(_DOMAIN_TYPE)
                 + keccak(DOMAIN_NAME.encode())
                 + keccak(DOMAIN_VERSION.encode())
-                + self.chain_id.to_bytes(32, "big")
+                + _uint(256)(self.chain_id)
                 + _address(self.market)
             ),
         )
@@ -63,15 +63,20 @@ class Struct:
 
 
 def _address(text: str) -> bytes:
-    if len(text) != 42:
-        raise InvalidInput(f"{text!r} is not an address", "write 0x and 40 hexadecimal digits")
-    return bytes(12) + bytes.fromhex(text[2:])
+    return bytes(12) + _raw(text, 20)
 
 
 def _bytes32(text: str) -> bytes:
-    raw = bytes.fromhex(text[2:])
-    if len(raw) != 32:
-        raise InvalidInput(f"{text!r} is not 32 bytes", "write 0x and 64 hexadecimal digits")
+    return _raw(text, 32)
+
+
+def _raw(text: str, size: int) -> bytes:
+    try:
+        raw = bytes.fromhex(text[2:]) if text[:2] == "0x" and len(text) == 2 + 2 * size else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != size:
+        raise InvalidInput(f"{text[:80]!r} is not {size} bytes", f"write 0x and {2 * size} hexadecimal digits")
     return raw
 
 

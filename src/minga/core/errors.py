@@ -274,6 +274,12 @@ class BoardUnavailable(NetworkError):
     code = "board-unavailable"
 
 
+class StorageUnavailable(NetworkError):
+    """A store of objects did not answer, or refused."""
+
+    code = "storage-unavailable"
+
+
 class ClockSkew(NetworkError):
     """This machine's clock differs from the chain's by more than is safe."""
 

@@ -8,7 +8,7 @@ are parsed from text as decimals. Rounding is always down, and what is left is t
 from __future__ import annotations
 
 import re
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Context, Decimal, InvalidOperation
 from typing import NewType
 
 from minga.core.errors import InvalidInput
@@ -24,6 +24,9 @@ HOUR = 3600
 DAY = 86400
 GIB = 1024**3
 BPS = 10_000
+
+_EXACT = Context(prec=200)
+"""More digits than an amount that is let through has: Python's own 28 would round a large one."""
 
 _TIME_UNITS = {"s": 1, "m": 60, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _SIZE_UNITS = {
@@ -57,7 +60,9 @@ def parse_usd(text: str | int, decimals: int) -> Amount:
         raise InvalidInput(f"{text!r} is not an amount of dollars", "write it as 1.50") from None
     if not value.is_finite() or value < 0 or value.adjusted() > 60:
         raise InvalidInput(f"{text!r} is not an amount of dollars", "it must be zero or more, and finite")
-    units = value.scaleb(decimals)
+    if len(value.as_tuple().digits) > 100 or value.adjusted() < -100:
+        raise InvalidInput(f"{str(text)[:40]!r}… is not an amount of dollars", "use fewer digits")
+    units = value.scaleb(decimals, _EXACT)
     if units != units.to_integral_value(ROUND_DOWN):
         raise InvalidInput(f"{text!r} is finer than the token's smallest unit", f"use at most {decimals} decimals")
     if units > AMOUNT_MAX:
@@ -86,6 +91,8 @@ def parse_duration(text: str | int) -> Seconds:
     if isinstance(text, bool) or not isinstance(text, str | int):
         raise InvalidInput(f"{text!r} is not a duration", "write it as 90s, 10m, 2h or 1d")
     source = str(text).strip().lower().replace(" ", "")
+    if len(source) > 20:
+        raise InvalidInput(f"{source[:20]!r}… is not a duration", "write it as 90s, 10m, 2h or 1d")
     total, number, seen = 0, "", False
     for char in source:
         if char.isascii() and char.isdigit():
@@ -94,7 +101,7 @@ def parse_duration(text: str | int) -> Seconds:
             total, number, seen = total + int(number) * _TIME_UNITS[char], "", True
         else:
             raise InvalidInput(f"{text!r} is not a duration", "write it as 90s, 10m, 2h or 1d")
-    if (number and seen) or not (number or seen) or len(source) > 20:
+    if (number and seen) or not (number or seen):
         raise InvalidInput(f"{text!r} is not a duration", "write it as 90s, 10m, 2h or 1d")
     total += int(number or 0)
     if total > 100 * 366 * DAY:
