@@ -21,8 +21,8 @@ HEAVY = (
 )  # fmt: skip
 
 COMMANDS = (
-    "demo", "up", "down", "status", "doctor", "wallet", "provide", "board", "offers", "quote", "run", "jobs", "logs",
-    "attach", "stop", "pull", "bill", "runner",
+    "demo", "up", "down", "status", "doctor", "wallet", "provide", "board", "offers", "reliability", "quote", "index",
+    "run", "jobs", "logs", "attach", "stop", "pull", "bill", "runner",
 )  # fmt: skip
 
 

@@ -58,8 +58,8 @@ def test_a_quote_ranks_or_says_what_excludes(net: Net) -> None:
     eventually(lambda: len(net.json("offers")) == 2)
     quote = net.json("quote", "--budget", "1", "--duration", "30m", "--", "true")
     assert (quote["matching"], quote["offers"]) == (2, 2)
-    assert quote["best"]["cost"] == "180000"
-    assert "$0.18" in net("quote", "--budget", "1", "--duration", "30m", "--", "true").out
+    assert 180_000 <= int(quote["best"]["cost_p50"]) < 190_000
+    assert "0.36" in net("quote", "--budget", "1", "--duration", "30m", "--", "true").out
     none = net("quote", "--gpu", "H100:8", "--budget", "1", "--", "true")
     assert none.code == 3
     assert "gpu" in none.out

@@ -126,3 +126,15 @@ def test_ports() -> None:
     for bad in (-1, 65536):
         with pytest.raises(InvalidInput):
             port_option(bad)
+
+
+def test_flags_for_idleness_duration_and_probes_are_the_job_files_fields(tmp_path: Path) -> None:
+    wishes = Wishes(budget="5", max_idle="20m", duration="2h", probe=False, send_folder=False)
+    spec = build_spec(["true"], wishes, tmp_path)
+    assert (spec.max_idle_s, spec.duration_s, spec.probe) == (1200, 7200, False)
+    path = tmp_path / "job.yaml"
+    path.write_text("{run: x, max_idle: 1h, checkpoint: true, accept: check, close_window: 2h}")
+    merged = build_spec([str(path)], Wishes(max_idle="30m", send_folder=False), tmp_path)
+    assert (merged.max_idle_s, merged.probe, merged.close_window_s) == (1800, True, 7200)
+    assert merged.accept is not None
+    assert merged.accept.folder == tmp_path.resolve()

@@ -16,7 +16,24 @@ from typing import Annotated, Any
 import typer
 
 from minga import __version__
-from minga.cli import board, demo, doctor, jobs, market, network, provide, run, wallet, world
+from minga.cli import (
+    bench,
+    board,
+    demo,
+    doctor,
+    index,
+    jobs,
+    market,
+    network,
+    provide,
+    quote,
+    reclaim,
+    reliability,
+    run,
+    sim,
+    wallet,
+    world,
+)
 from minga.cli.config import Settings, default_home
 from minga.cli.output import as_minga_error, debugging, print_error, tell
 from minga.core.errors import InvalidInput, MingaError
@@ -77,9 +94,13 @@ app.command("status", short_help="Networks known, and what runs here.")(network.
 app.command("doctor", short_help="What is installed, what is missing, how to get it.")(doctor.doctor)
 app.add_typer(wallet.app, name="wallet", short_help="Make, show and fill wallets.")
 app.command("provide", short_help="Sell this machine's idle time.")(provide.provide)
+app.command("reclaim", short_help="Have the machine back, or offer it again.")(reclaim.reclaim)
 app.command("board", short_help="Run a board, a cache of signed offers.")(board.board)
 app.command("offers", short_help="List offers that match a query.")(market.offers)
-app.command("quote", short_help="Who would run a job, and at what cost.")(market.quote)
+app.command("reliability", short_help="A provider's record, and the leases behind it.")(reliability.reliability)
+app.command("quote", short_help="Who would run a job, and at what cost.")(quote.quote)
+app.command("index", short_help="What a GPU-hour costs, and where that is known from.")(index.index)
+app.command("bench", short_help="Measure this machine as tenants will.")(bench.bench)
 app.command("run", short_help="Run a job: a file, or a command after --.")(run.run)
 app.command("jobs", short_help="List the jobs of this home.")(jobs.jobs)
 app.command("logs", short_help="Print a job's output.")(jobs.logs)
@@ -87,6 +108,7 @@ app.command("attach", short_help="Follow a job; run it here if nobody does.")(jo
 app.command("stop", short_help="Stop a job and settle.")(jobs.stop)
 app.command("pull", short_help="Copy what a job left, verified.")(jobs.pull)
 app.command("bill", short_help="What a job cost, read from the chain.")(jobs.bill)
+app.add_typer(sim.app, name="sim", short_help="Simulate a market; one seed is one history.")
 app.command("runner", short_help="Run detached jobs, as a service.")(jobs.runner)
 app.command("chain", hidden=True)(network.chain)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DEBUG = "MINGA_DEBUG"
+
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.|[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", re.DOTALL
+)
 
 
 def print_json(value: Any) -> None:
@@ -38,6 +43,11 @@ def tell(text: str) -> None:
     sys.stderr.flush()
 
 
+def plain(text: str) -> str:
+    """Text of anybody as one line of text alone: escapes, control and direction characters are taken out."""
+    return _CONTROL.sub("", text.replace("\t", "    ").replace("\n", " "))
+
+
 def console(stderr: bool = False) -> Console:
     """A rich console that is at least 80 columns wide."""
     from rich.console import Console
@@ -52,9 +62,9 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], empty: str) 
     """A table on stdout; with no rows, the line `empty` on stderr.
 
     A head that starts with `>` is right-aligned, one that starts with `~` gives way when the screen is narrow; all
-    others keep their width, since half a number is a wrong number.
+    others keep their width, since half a number is a wrong number. Cells are shown as text alone.
     """
-    listed = list(rows)
+    listed = [[plain(cell) for cell in row] for row in rows]
     if not listed:
         tell(empty)
         return
