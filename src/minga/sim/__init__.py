@@ -1,0 +1,1 @@
+"""A seeded world with the real agents inside; a failing seed replays exactly."""
