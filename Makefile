@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 CODE := src tests benches contracts examples setup .ci
 
 .PHONY: help peers system setup jobs-env data test check lint types layers shape artifacts demo demo-undisturbed
-.PHONY: campaign campaign-sample bench bench-smoke docs lock clean
+.PHONY: campaign campaign-sample simulate simulate-sample bench bench-smoke docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,7 +74,13 @@ campaign: setup ## a million random calls against the contracts
 campaign-sample: setup
 	@$(BIN)/python tests/contracts/campaign.py --calls 50000 --jobs 2 --out "$$(mktemp -d)/campaign.json"
 
-# Ray, to compare with, in an environment of its own.
+simulate: setup ## a hundred thousand simulated worlds; goes on where it was stopped
+	@$(BIN)/python -m minga.sim.campaign --seeds 100000 --jobs 2
+
+simulate-sample: setup
+	@$(BIN)/python -m minga.sim.campaign --seeds 2000 --jobs 2 --out "$$(mktemp -d)/simulate.json"
+
+# Ray and OR-tools, to compare with, in an environment of their own.
 peers: setup
 	@test -e .venv-peers/.installed || { "$$(setup/python.sh)" -m venv --clear .venv-peers; \
 	  .venv-peers/bin/python -m pip --quiet install --require-hashes --no-deps -r requirements/peers.txt; \

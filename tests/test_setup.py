@@ -228,7 +228,7 @@ def test_a_fresh_checkout_needs_one_command(tmp_path, target, steps):
 def pipeline(tmp_path):
     """A checkout whose gates only say their names; the file `fail` names the one that fails."""
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
-    targets = "test check demo demo-undisturbed campaign-sample bench-smoke"
+    targets = "test check demo demo-undisturbed campaign-sample simulate-sample bench-smoke"
     (tmp_path / "Makefile").write_text(f"{targets}:\n\t@echo ran $@; ! grep -qx $@ fail\n.PHONY: {targets}\n")
     (tmp_path / "fail").write_text("none\n")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -242,8 +242,8 @@ def test_ci_runs_every_gate_and_ends_with_the_minutes(pipeline):
     done = subprocess.run([pipeline / ".ci" / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ran = re.findall(r"^ran (\S+)", done.stdout, re.MULTILINE)
-    assert ran == ["test", "check", "demo", "demo-undisturbed", "campaign-sample", "bench-smoke"]
-    assert re.search(r"all 7 gates passed in \d+\.\d minutes\n$", done.stdout)
+    assert ran == ["test", "check", "demo", "demo-undisturbed", "campaign-sample", "simulate-sample", "bench-smoke"]
+    assert re.search(r"all 8 gates passed in \d+\.\d minutes\n$", done.stdout)
 
 
 @pytest.mark.parametrize("gate", ["test", "check", "demo", "bench-smoke"])
