@@ -93,6 +93,21 @@ def test_a_lost_provider_is_left_and_excluded_and_its_deposit_is_not_spent_twice
     assert world.replayed() == world.state
 
 
+def test_a_refund_that_comes_while_another_is_returned_is_returned_by_a_transfer_of_its_own() -> None:
+    """The transfer under way took what there was; an effect of the same name would find it done, and leave the rest."""
+    world = World(plan_of(budget=100_000))
+    running(world)
+    world.tell(ev.Lost(0, "provider-unreachable", "no answer for 15 s"), ev.Found(deal_of(2), {}), opened(1))
+    world.tell(ev.ClosingStarted(0, 9999), ev.Sent(1), ev.Started(1), ev.PhaseSeen(1, 1, "running"))
+    world.tell(ev.Exited(1, 2, 0, "done", 1, 1), ev.Gathered(1), ev.Paid(1, 1000), closed(world, 1, 1000))
+    under_way = world.one(ev.Return)
+    world.tell(closed(world, 0, 0), ev.Returned(74_000))
+    assert world.one(ev.Return) != under_way
+    world.tell(ev.Returned(25_000))
+    assert world.state.settled
+    assert world.replayed() == world.state
+
+
 def test_results_that_never_arrived_do_not_count_as_done() -> None:
     world = World(plan_of())
     running(world)

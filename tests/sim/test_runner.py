@@ -256,3 +256,28 @@ def test_a_kill_at_any_record_loses_nothing(name: str, number: int, fate: str, m
     assert died, "there are not so many records"
     assert runner.state.phase == "done", (died, runner.state.reason)
     settled(stage)
+
+
+def test_a_refund_that_comes_while_the_rest_is_returned_is_returned_too() -> None:
+    """Found by seed 258: the return had been mined before the refund, and its id would never be sent again."""
+    from minga.protocol import job
+    from minga.protocol import job_events as ev
+    from minga.protocol.job_state import begin, effects
+
+    deal = ev.Deal("p", "m", "o", Amount(3600), 1, 10, Amount(10), 60, 9999, 3600)
+    state = begin(ev.Plan("job", Amount(1000), wait_s=0))
+    told: list[ev.Event] = [
+        ev.Funded(), ev.Found(deal, {}), ev.Opened(0, "l", "c", 100, 1), ev.Sent(0),
+        ev.Lost(0, "provider-unreachable", "gone"), ev.NotFound("no-match", "none", True), ev.ClosingStarted(0, 50),
+    ]  # fmt: skip
+    for event in told:
+        state, _ = job.step(state, event, 1)
+    assert ev.Return(0) in effects(state)
+    closed = ev.LeaseClosed(0, Amount(0), Amount(0), Amount(0), Amount(250))
+    for event in (closed, closed, ev.Returned(Amount(750))):
+        state, _ = job.step(state, event, 2)
+    assert [effect for effect in effects(state) if isinstance(effect, ev.Return)] == [ev.Return(1)]
+    assert not state.settled
+    state, _ = job.step(state, ev.Returned(Amount(250)), 3)
+    assert state.settled
+    assert not effects(state)

@@ -25,7 +25,7 @@ from minga.protocol.job_moves import (
     signed,
     stop,
 )
-from minga.protocol.job_state import AT_PROVIDER, State
+from minga.protocol.job_state import AT_PROVIDER, TERMINAL, State
 from minga.protocol.job_work import noted
 from minga.protocol.lease import Why
 
@@ -100,8 +100,10 @@ def lease_closed(state: State, event: ev.LeaseClosed, now: int) -> State:
         closed(item, event) if item.attempt == event.attempt and item.status != "closed" else item
         for item in state.past
     )
-    changed = past != state.past
-    return finish(replace(state, past=past, unreturned=state.unreturned or (changed and event.refunded > 0)))
+    came = past != state.past and event.refunded > 0
+    # A return that is under way may have been sent before this refund: another one follows it.
+    late = state.late_refund or (came and state.unreturned and state.phase in TERMINAL | {"settling"})
+    return finish(replace(state, past=past, unreturned=state.unreturned or came, late_refund=late))
 
 
 def closing_started(state: State, event: ev.ClosingStarted, now: int) -> State:
@@ -118,7 +120,9 @@ def closing_started(state: State, event: ev.ClosingStarted, now: int) -> State:
 def returned(state: State, event: ev.Returned, now: int) -> State:
     """What was left went back."""
     total = Amount(state.returned + event.tokens)
-    return finish(replace(state, returns=state.returns + 1, returned=total, unreturned=False))
+    return finish(
+        replace(state, returns=state.returns + 1, returned=total, unreturned=state.late_refund, late_refund=False)
+    )
 
 
 def stop_asked(state: State, event: ev.StopAsked, now: int) -> State:

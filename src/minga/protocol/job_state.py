@@ -50,6 +50,8 @@ class State:
 
     `checkpoint` is (attempt, number, step) of the newest that counts, `checkpoint_bytes` its size. `turn` counts
     what the provider did in time: with each, the patience begins anew. `stopping`: it was asked to stop the job.
+    `unreturned`: the job wallet may hold money; `late_refund`: some came while a return was under way that may not
+    have seen it.
     """
 
     plan: Plan
@@ -75,6 +77,7 @@ class State:
     returns: int = 0
     returned: Amount = ZERO
     unreturned: bool = False
+    late_refund: bool = False
 
     @property
     def leases(self) -> tuple[Lease, ...]:
