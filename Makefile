@@ -78,7 +78,7 @@ simulate: setup ## a hundred thousand simulated worlds; goes on where it was sto
 	@$(BIN)/python -m minga.sim.campaign --seeds 100000 --jobs 2
 
 simulate-sample: setup
-	@$(BIN)/python -m minga.sim.campaign --seeds 2000 --jobs 2 --out "$$(mktemp -d)/simulate.json"
+	@$(BIN)/python -m minga.sim.campaign --seeds 2000 --first 1000000 --jobs 2 --out "$$(mktemp -d)/simulate.json"
 
 # Ray and OR-tools, to compare with, in an environment of their own.
 peers: setup
