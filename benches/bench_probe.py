@@ -5,7 +5,8 @@
 Needs root and the AI environment (`minga provide` builds it). Everything runs in the real sandbox with numpy on two
 threads. Honest rounds are recorded under whatever else this machine does, and with three busy jobs of two threads; the
 judge then sees 10,000 probes drawn from the recordings, and the same recordings slowed down as a capped machine's
-would be. Thresholds are fixed in `minga.verify.hardware` and were not fitted to these recordings.
+would be. Thresholds are fixed in `minga.verify.hardware`; one of them (`FLOOR_PERMILLE`) was lowered after an earlier
+run of this bench showed false alarms beside three jobs, so for that setting the figures are in-sample.
 """
 
 from __future__ import annotations
