@@ -157,6 +157,17 @@ async def test_closing_while_it_opens_leaves_nothing(runtime: Runtime, folder: P
     assert await runtime.known() == ()
 
 
+def test_many_probes_may_write_the_workers_files_at_once(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from minga.provider.probe_session import SOURCES, write_sources
+
+    with ThreadPoolExecutor(8) as threads:
+        for round_ in range(20):
+            list(threads.map(write_sources, [tmp_path / str(round_)] * 8))
+            assert {path.name for path in (tmp_path / str(round_)).iterdir()} == set(SOURCES)
+
+
 async def test_opening_that_is_cut_off_leaves_nothing(runtime: Runtime, folder: Path) -> None:
     session = session_of(runtime, folder)
     with anyio.move_on_after(0.05):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -109,9 +110,10 @@ class Session:
                     for _ in range(PORT_TRIES):
                         task = self._task()
                         self._handle = await self._runtime.start(task)
+                        reached = not self.is_over and await self._connect(self._handle, task.task_id)
                         if self.is_over:
                             raise SandboxFailed("the probe was ended before it began", "begin another")
-                        if await self._connect(self._handle, task.task_id):
+                        if reached:
                             return
                         await self._handle.remove()
                     raise SandboxFailed(f"{PORT_TRIES} ports for the probe were all taken", "try again")
@@ -192,15 +194,19 @@ class Session:
                 await handle.remove()
 
 
+_writing = threading.Lock()
+
+
 def write_sources(folder: Path) -> None:
-    """The worker's files in `folder`, as this version of Minga has them. Blocking."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SOURCES:
-        text = files("minga.verify").joinpath(name).read_text(encoding="utf-8")
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
-            (folder / f"{name}.new").write_text(text, encoding="utf-8")
-            (folder / f"{name}.new").replace(folder / name)
-    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    """The worker's files in `folder`, as this version of Minga has them. Blocking; one thread at a time."""
+    with _writing:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in SOURCES:
+            text = files("minga.verify").joinpath(name).read_text(encoding="utf-8")
+            if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
+                (folder / f"{name}.new").write_text(text, encoding="utf-8")
+                (folder / f"{name}.new").replace(folder / name)
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
 
 
 async def sweep(runtime: Runtime) -> None:
