@@ -49,10 +49,14 @@ def runtime(request: pytest.FixtureRequest, folder: Path) -> Runtime:
     return BubblewrapRuntime(folder / "t")
 
 
+DICE = f"session of {os.getpid()}"
+"""Plain processes share the machine's ports: tests that run beside these must not draw the same ones."""
+
+
 def session_of(runtime: Runtime, folder: Path, **changes: Any) -> Session:
     """A session that is not open yet, on this machine's own Python."""
     fields: dict[str, Any] = {"units": 1, "environment": Path("/"), "folder": folder / "probe"} | changes
-    return Session(runtime, UNIT, clock=SystemClock(), dice=SeededDice("session"), **fields)
+    return Session(runtime, UNIT, clock=SystemClock(), dice=SeededDice(DICE), **fields)
 
 
 @pytest.fixture
@@ -130,7 +134,7 @@ async def test_a_port_that_is_taken_is_left_for_another(folder: Path) -> None:
 
     from minga.provider.probe_session import PORT_FIRST, PORTS
 
-    first = PORT_FIRST + int.from_bytes(SeededDice("session").bytes(4), "little") % PORTS
+    first = PORT_FIRST + int.from_bytes(SeededDice(DICE).bytes(4), "little") % PORTS
     with socket.create_server(("127.0.0.1", first)):
         session = session_of(ProcessRuntime(folder / "t"), folder)
         await session.open()
