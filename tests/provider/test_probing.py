@@ -205,7 +205,7 @@ class Place:
     def __init__(self, runtime: Runtime, folder: Path, tasks: anyio.abc.TaskGroup) -> None:
         self.clock, self.runtime = SystemClock(), runtime
         self.world: Any = SimpleNamespace(
-            runtime=runtime, clock=self.clock, dice=SeededDice("station"), home=folder, tasks=tasks, leases={}
+            runtime=runtime, clock=self.clock, dice=SeededDice(f"station {DICE}"), home=folder, tasks=tasks, leases={}
         )
         self.station = Station(self.world, Path("/"), ("nvidia.com/gpu=0", "nvidia.com/gpu=1"))
         self.run = self.lease("0x" + "11" * 32)
@@ -343,7 +343,13 @@ def test_probes_run_where_the_libraries_are() -> None:
 
 async def test_an_owner_measures_all_units_at_once_and_promises_less(runtime: Runtime, folder: Path) -> None:
     speed = await measure(
-        runtime, UNIT, Path("/"), units=2, folder=folder / "probe", clock=SystemClock(), dice=SeededDice("measure")
+        runtime,
+        UNIT,
+        Path("/"),
+        units=2,
+        folder=folder / "probe",
+        clock=SystemClock(),
+        dice=SeededDice(f"measure {DICE}"),
     )
     assert speed.gemm_mops > 0
     assert speed.memory_mbps > 0
