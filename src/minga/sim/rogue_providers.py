@@ -32,9 +32,8 @@ def _play(kind: type[Provider], bound: Bound = "quantum", needs: str = "", **ask
 PROVIDERS: tuple[Actor, ...] = (
     _play(sellers.Runaway, prepaid=1),
     _play(sellers.Sleeper),
-    # While the network is cut or the job stands still, only the provider knows whether it worked.
-    _play(workers.OverClaimer, "clock"),
-    _play(workers.FutureClaimer, "clock"),
+    _play(workers.OverClaimer),
+    _play(workers.FutureClaimer),
     _play(workers.Rewinder),
     _play(workers.Forger, "quantum", "accept"),
     _play(workers.BlindForger, "clock", "deadline"),

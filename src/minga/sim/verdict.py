@@ -84,7 +84,7 @@ def _paid(watch: Watch, runner: Runner, lease: Lease) -> None:
     elif provider.loss_bound == "clock" and not runner.plan.accept:
         most, bound = max(truth.signed, prepaid), "what the clock allowed"
     else:
-        unseen = lease.cost(truth.unseen_s)
+        unseen = lease.cost(truth.unseen_s + truth.late_s)
         most, bound = worked + quantum + unseen, "a quantum beyond what ran"
     facts = f"paid {gross} for {ran:.1f} s worth {worked}, a quantum is {quantum}; at most {bound}"
     watch.require(gross <= most, "loss", runner.node.name, provider.node.name, facts)

@@ -45,11 +45,15 @@ SLICES = 4
 
 @dataclass
 class Truth:
-    """What is known of one attempt at its tenant: when it was first seen running, what was signed, what not watched."""
+    """What is known of one attempt at its tenant: when it was first seen running, what was signed, what not watched.
+
+    `late_s`: how long the word that its job had ended was on the way.
+    """
 
     running_at: float | None = None
     signed: int = 0
     unseen_s: int = 0
+    late_s: int = 0
 
 
 @dataclass
@@ -174,6 +178,9 @@ class Watch:
         elif isinstance(event, ev.PhaseSeen) and event.phase == "running":
             truth = self.truth(runner, event.attempt)
             truth.running_at = self.kernel.seconds if truth.running_at is None else truth.running_at
+        elif isinstance(event, ev.Exited):
+            ended = max((item.ended_at for item in self.processes.get(runner.lease_name(event.attempt), ())), default=0)
+            self.truth(runner, event.attempt).late_s = int(self.kernel.seconds - ended) if ended else 0
         elif isinstance(event, ev.Lost) and event.code in BURNT and before.lease is not None:
             self.burnt[plan.job, before.lease.deal.machine] = self.kernel.seconds
         if before.checkpoint is not None and state.checkpoint is not None:

@@ -61,6 +61,7 @@ class Process:
         self.changed = Signal(kernel)
         self.checkpoints: list[bytes] = []
         self.end: tuple[int, str] | None = None
+        self.ended_at = 0.0
         self.wrote: Callable[[bytes], None] = lambda content: None
         self._ran = 0
         self._since: int | None = kernel.now
@@ -132,7 +133,7 @@ class Process:
     def _finish(self, code: int, cause: str) -> None:
         self._ran, self._since = self._ran_now(), None
         self._version += 1
-        self.end = (code, cause)
+        self.end, self.ended_at = (code, cause), self.kernel.seconds
         self.changed.notify()
 
     # ------------------------------------------------------------------------------------------------------- by itself
