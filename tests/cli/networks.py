@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import Ended
 
 UP = ("up", "--providers", "2", "--driver", "process", "--quantum", "2s")
@@ -62,3 +63,17 @@ def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline, "the deadline passed"
         time.sleep(0.05)  # between two looks at a condition, with a deadline
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator[Net]:
+    """A chain, a board and two providers, each a process, for one module of tests; both offer."""
+    folder = tmp_path_factory.mktemp("net")
+    made = Net(folder / "home", folder, jobs_python)
+    ended = made.up()
+    try:
+        assert ended.code == 0, ended
+        eventually(lambda: len(made.json("offers")) == 2)
+        yield made
+    finally:
+        assert made("down").code == 0

@@ -11,25 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from command_line import one_error
 from networks import Net, eventually
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator[Net]:
-    folder = tmp_path_factory.mktemp("net")
-    made = Net(folder / "home", folder, jobs_python)
-    ended = made.up()
-    try:
-        assert ended.code == 0, ended
-        yield made
-    finally:
-        assert made("down").code == 0
 
 
 def test_up_starts_everything_and_again_changes_nothing(net: Net) -> None:

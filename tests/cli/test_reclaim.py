@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -13,18 +11,6 @@ from command_line import one_error
 from networks import Net, eventually
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator[Net]:
-    folder = tmp_path_factory.mktemp("net")
-    made = Net(folder / "home", folder, jobs_python)
-    ended = made.up()
-    try:
-        assert ended.code == 0, ended
-        yield made
-    finally:
-        assert made("down").code == 0
 
 
 def told(net: Net, kind: str, provider: str = "p1") -> list[dict[str, object]]:

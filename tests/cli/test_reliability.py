@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import anyio
 import pytest
 from command_line import one_error
@@ -48,18 +45,6 @@ def test_amounts_leave_as_text_and_the_list_is_bounded() -> None:
     assert (value["paid"], value["fee"], value["doubts"]) == (str(10**18), str(10**16), ["a doubt"])
     assert [item["paid"] for item in value["events"]] == [str(10**18)] * 2
     assert value["mtbf_s"] == found.record.mtbf_s
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator[Net]:
-    folder = tmp_path_factory.mktemp("net")
-    made = Net(folder / "home", folder, jobs_python)
-    ended = made.up()
-    try:
-        assert ended.code == 0, ended
-        yield made
-    finally:
-        assert made("down").code == 0
 
 
 def test_a_lease_and_a_complaint_about_it_change_the_record_that_anyone_computes(net: Net) -> None:

@@ -11,6 +11,6 @@ sys.path.insert(2, str(Path(__file__).parent.parent / "cli"))
 
 from command_line import home, jobs_python, minga
 from markets import folder, stage
-from pains import net
+from networks import net
 
 __all__ = ["folder", "home", "jobs_python", "minga", "net", "stage"]

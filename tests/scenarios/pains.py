@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
-from networks import Net, eventually
+from networks import Net
 
 COUNTING = """
 name: counting
@@ -38,20 +36,6 @@ def counting(folder: Path, steps: int, **changes: str) -> str:
     path = folder / "counting.yaml"
     path.write_text("\n".join(lines) + "\n")
     return str(path)
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator[Net]:
-    """A chain, a board and two providers, each a process."""
-    folder = tmp_path_factory.mktemp("net")
-    made = Net(folder / "home", folder, jobs_python)
-    ended = made.up()
-    try:
-        assert ended.code == 0, ended
-        eventually(lambda: len(made.json("offers")) == 2)
-        yield made
-    finally:
-        assert made("down").code == 0
 
 
 def job_named(net: Net, name: str) -> dict[str, Any]:
