@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/base.txt requirements/contracts.txt requirements/dev.txt
+LOCKS := requirements/base.txt requirements/contracts.txt requirements/dev.txt requirements/ai.txt
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
@@ -30,6 +30,7 @@ $(BIN)/python:
 
 $(INSTALLED): $(LOCKS) pyproject.toml | $(BIN)/python
 	@echo "installing the locked packages into $(VENV)"
+	@$(PIP) install "$$($(BIN)/python setup/torch.py)"
 	@$(PIP) install --require-hashes --no-deps $(addprefix -r ,$(LOCKS))
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@

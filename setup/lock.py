@@ -5,11 +5,12 @@
 | requirements/base.txt         | `project.dependencies` and all extras but `ai`    | the checkout's environment  |
 | requirements/contracts.txt    | group `contracts`                                 | the checkout's environment  |
 | requirements/dev.txt          | group `dev`                                       | the checkout's environment  |
+| requirements/ai.txt           | group `jobs`                                      | the checkout's environment  |
 | requirements/peers.txt        | group `peers`                                     | an environment for benches  |
 | src/minga/runtimes/ai.txt     | group `jobs`; it ships in the wheel               | the jobs' environment       |
 
-The first three are installed together, so they are resolved together first. PyTorch is in no lock: each platform has
-its own build. Rule: nothing of this machine (paths, index addresses) reaches a lock.
+The first four are installed together, so they are resolved together first. PyTorch is in no lock: each platform has
+its own build, and it is installed before them. Rule: nothing of this machine (paths, index addresses) reaches a lock.
 """
 
 from __future__ import annotations
@@ -35,25 +36,31 @@ def compile_lock(output: Path, *inputs: str, hashes: bool = True) -> None:
     output.write_text(output.read_text().replace(f"{tempfile.gettempdir()}/", ""))
 
 
+def written(source: Path, requirements: list[str]) -> str:
+    """The path of `source`, which now holds the requirements."""
+    source.write_text("\n".join(requirements) + "\n")
+    return str(source)
+
+
 def main() -> None:
-    """Write all five locks."""
+    """Write all six locks."""
     groups: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     requirements = ROOT / "requirements"
     requirements.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         tempfile.tempdir = scratch
         sources: dict[str, str] = {}
-        for group in ("contracts", "dev", "jobs", "peers"):
-            source = Path(scratch) / f"{group}.in"
-            source.write_text("\n".join(groups[group]) + "\n")
-            sources[group] = str(source)
+        for group in ("contracts", "dev", "jobs"):
+            sources[group] = written(Path(scratch) / f"{group}.in", groups[group])
+        peers = written(Path(scratch) / "peers.in", groups["peers"])
         together = Path(scratch) / "together.txt"
-        compile_lock(together, *EXTRAS, "pyproject.toml", sources["contracts"], sources["dev"], hashes=False)
+        compile_lock(together, *EXTRAS, "pyproject.toml", *sources.values(), hashes=False)
         pins = f"--constraint={together}"
         compile_lock(requirements / "base.txt", *EXTRAS, pins, "pyproject.toml")
         compile_lock(requirements / "contracts.txt", pins, sources["contracts"])
         compile_lock(requirements / "dev.txt", pins, sources["dev"])
-        compile_lock(requirements / "peers.txt", sources["peers"])
+        compile_lock(requirements / "ai.txt", pins, sources["jobs"])
+        compile_lock(requirements / "peers.txt", peers)
         compile_lock(ROOT / "src/minga/runtimes/ai.txt", sources["jobs"])
 
 

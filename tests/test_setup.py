@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKOUT_LOCKS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "contracts", "dev")]
+CHECKOUT_LOCKS = [ROOT / "requirements" / f"{name}.txt" for name in ("base", "contracts", "dev", "ai")]
 JOBS_LOCK = ROOT / "src" / "minga" / "runtimes" / "ai.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
