@@ -9,6 +9,8 @@
 | Login     | lease's session signer | the provider's HTTP API only                      |
 | Posting   | provider's agent key   | boards only: where an offer's provider is reached |
 | Complaint | lease's session signer | reliability records only (`protocol.complaint`)   |
+| Ordered   | lease's session signer | Disputes.commit: this work, and no other          |
+| Auditor   | validator              | the provider's HTTP API only                      |
 
 A voucher names a *channel*, H(lease id, offer hash, signer), not a lease id: an id that is opened again after a reorg
 with other terms or another signer is another channel, and old vouchers die with the old one. Vouchers are checked
@@ -125,6 +127,31 @@ class Complaint(Struct):
     made_at: int
 
     TYPE: ClassVar[str] = "Complaint(bytes32 lease,address provider,uint8 reason,uint64 made_at)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered(Struct):
+    """The tenant says which work (`core.work`) the channel `lease` pays for. Its domain's contract is Disputes."""
+
+    lease: Hash32
+    work: Hash32
+
+    TYPE: ClassVar[str] = "Ordered(bytes32 lease,bytes32 work)"
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor(Struct):
+    """A validator asks the provider's API for what it needs to check the channel `lease`: time (Unix seconds), nonce.
+
+    Its domain's contract is Disputes.
+    """
+
+    lease: Hash32
+    validator: Address
+    issued_at: int
+    nonce: Hash32
+
+    TYPE: ClassVar[str] = "Auditor(bytes32 lease,address validator,uint64 issued_at,bytes32 nonce)"
 
 
 def lease_id(tenant: Address, job: Hash32, attempt: int) -> Hash32:
