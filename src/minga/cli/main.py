@@ -21,6 +21,7 @@ from minga.cli import (
     board,
     demo,
     doctor,
+    forward,
     index,
     jobs,
     market,
@@ -106,6 +107,7 @@ app.command("jobs", short_help="List the jobs of this home.")(jobs.jobs)
 app.command("logs", short_help="Print a job's output.")(jobs.logs)
 app.command("attach", short_help="Follow a job; run it here if nobody does.")(jobs.attach)
 app.command("stop", short_help="Stop a job and settle.")(jobs.stop)
+app.command("forward", short_help="Reach a server in a running job from here.")(forward.forward)
 app.command("pull", short_help="Copy what a job left, verified.")(jobs.pull)
 app.command("bill", short_help="What a job cost, read from the chain.")(jobs.bill)
 app.add_typer(sim.app, name="sim", short_help="Simulate a market; one seed is one history.")

@@ -24,13 +24,14 @@ from minga.client.checkpoints import Accept, CheckpointRejected, Keeper, Source
 from minga.client.folder import JobFolder, NoRoomHere, beneath, distinct
 from minga.client.groups import first_of
 from minga.client.hearing import hear, warning
+from minga.client.login import login_request
 from minga.client.order import Order, manifest_of
 from minga.client.probing import Prober, Window, duty_seconds
 from minga.client.provider_api import Connect, ProviderApi
-from minga.client.wallet import id_of, session_signer
+from minga.client.wallet import session_signer
 from minga.client.work_clock import WorkClock
 from minga.core.checkpoint import Checkpoint
-from minga.core.crypto import Address, Hash32, PrivateKey, from_hex, to_hex
+from minga.core.crypto import Hash32, PrivateKey, from_hex, to_hex
 from minga.core.effects import Clock, Dice
 from minga.core.eip712 import Domain
 from minga.core.errors import (
@@ -50,8 +51,8 @@ from minga.core.spec import FileEntry
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
 from minga.protocol.job_state import Lease
-from minga.protocol.messages import Login, Voucher, sign
-from minga.protocol.wire import Event, LoginRequest, OfferBundle, amount_of
+from minga.protocol.messages import Voucher, sign
+from minga.protocol.wire import Event, OfferBundle, amount_of
 from minga.store.blobs import BlobStore
 from minga.verify.hardware import Verdict
 
@@ -155,16 +156,11 @@ class Attempt:
         async with self._login:
             if self.api.token is not None:
                 return
-            job = Hash32(means.order.plan.job)
-            now, nonce = means.clock.now(), Hash32(to_hex(means.dice.bytes(32)))
-            message = Login(Hash32(self.channel), Address(self.deal.provider), now, nonce)
-            await self.api.login(
-                LoginRequest(
-                    lease_id=id_of(means.wallet, job, self.number), offer_hash=self.deal.offer,
-                    tenant=means.wallet.address, job=job, attempt=self.number, signer=self.signer.address,
-                    issued_at=now, nonce=nonce, signature=to_hex(sign(message, means.domain, self.signer)),
-                )
-            )  # fmt: skip
+            job = means.order.plan.job
+            request = login_request(
+                means.domain, means.wallet, job, self.number, self.channel, self.deal, means.clock, means.dice
+            )
+            await self.api.login(request)
 
     # ------------------------------------------------------------------------------------------ send and start
 

@@ -6,6 +6,7 @@ Works in any process of the job's home, whoever runs it: everything is read from
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,32 @@ class AsyncHandle:
             else:
                 self._raise_failure()
                 await self._client.clock.sleep(POLL_S)
+
+    @asynccontextmanager
+    async def forward(self, port: int, listen: int = 0) -> AsyncIterator[str]:
+        """The url on this machine's loopback at which a port of the running job answers while the context is open.
+
+        Args:
+            port: one that the job names.
+            listen: the port here; 0 takes a free one.
+
+        Raises:
+            NotFound: the job names no such port.
+            PortInUse: `listen` is taken.
+        """
+        from minga.client.forward import Forwarder, forwarded
+
+        client = self._client
+        forwarder = Forwarder(
+            self._reader,
+            port,
+            client.network.chain.domain,
+            connect=client.connect,
+            clock=client.clock,
+            dice=client.dice,
+        )
+        async with forwarded(forwarder, listen) as url:
+            yield url
 
     def stop(self, reason: str = "asked by the tenant") -> None:
         """Ask whoever runs it to stop it; `wait` for the end."""

@@ -185,6 +185,11 @@ class JobHandle:
         """Ask whoever runs it to stop it; `wait` for the end."""
         self._handle.stop(reason)
 
+    def forward(self, port: int, listen: int = 0) -> AbstractContextManager[str]:
+        """The url on loopback at which a port of the running job answers while the context is open."""
+        portal, _ = self._client._open()
+        return portal.wrap_async_context_manager(self._handle.forward(port, listen))
+
     def resume(self) -> None:
         """Run it in this process; Conflict if another does."""
 

@@ -87,10 +87,10 @@ class AsyncClient:
         self.home = home
         self.network = network
         self.clock = clock
-        self._dice = dice
+        self.dice = dice
         self._key = key
         self._allow_process = allow_process
-        self._connect = connect
+        self.connect = connect
         self._runners: dict[str, Runner] = {}
         self._failures: dict[str, MingaError] = {}
         self._failed_at: dict[str, float] = {}
@@ -103,11 +103,11 @@ class AsyncClient:
         self.blobs = BlobStore(self.home.blobs)
         chain = await self._stack.enter_async_context(self._open_chain(self.network.chain, self._chain_folder()))
         self._chain = chain
-        self._source = OfferSource(self.network, chain, self._connect, self.clock)
+        self._source = OfferSource(self.network, chain, self.connect, self.clock)
         self._stack.push_async_callback(self._source.aclose)
         purse = _SharedPurse(chain, self.journal, self.clock)
         self._world = World(
-            self.home, self.network, self.clock, self._dice, self.journal, self.blobs, self._connect,
+            self.home, self.network, self.clock, self.dice, self.journal, self.blobs, self.connect,
             self._open_chain, self._source, purse, self._key,
         )  # fmt: skip
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
@@ -180,7 +180,7 @@ class AsyncClient:
             KeyLocked, NotFound: the main key cannot be had.
         """
         ordered_at = self.clock.monotonic()
-        job = Hash32(to_hex(keccak(self._dice.bytes(32))))
+        job = Hash32(to_hex(keccak(self.dice.bytes(32))))
         if key is not None:
             job = self._reserve(key, job)
         while not self.journal.has_effect(job, ORDER):
