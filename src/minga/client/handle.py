@@ -17,6 +17,7 @@ from minga.client.folder import Artifact, JobEvent
 from minga.client.reader import JobReader, JobStatus
 
 if TYPE_CHECKING:
+    from minga.client.door import Door
     from minga.client.tenant import AsyncClient
 
 POLL_S = 0.015
@@ -95,19 +96,18 @@ class AsyncHandle:
             NotFound: the job names no such port.
             PortInUse: `listen` is taken.
         """
-        from minga.client.forward import Forwarder, forwarded
+        from minga.client.forward import forwarded
+
+        async with forwarded(self.door(port), listen) as url:
+            yield url
+
+    def door(self, port: int) -> Door:
+        """The way to a port of the running job; close it after use. NotFound: the job names no such port."""
+        from minga.client.door import Door
 
         client = self._client
-        forwarder = Forwarder(
-            self._reader,
-            port,
-            client.network.chain.domain,
-            connect=client.connect,
-            clock=client.clock,
-            dice=client.dice,
-        )
-        async with forwarded(forwarder, listen) as url:
-            yield url
+        domain = client.network.chain.domain
+        return Door(self._reader, port, domain, connect=client.connect, clock=client.clock, dice=client.dice)
 
     def stop(self, reason: str = "asked by the tenant") -> None:
         """Ask whoever runs it to stop it; `wait` for the end."""
