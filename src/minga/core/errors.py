@@ -148,6 +148,13 @@ class BudgetTooSmall(TenantError):
     code = "budget-too-small"
 
 
+class BudgetSpent(TenantError):
+    """What was asked for could cost more than is left of a budget."""
+
+    code = "budget-spent"
+    http_status = 429
+
+
 class InsufficientFunds(TenantError):
     """The wallet holds less than is needed."""
 

@@ -54,7 +54,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _translated(path):
+        with translated(path):
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -85,7 +85,7 @@ class Journal:
     def append_all(self, stream: str, records: list[tuple[str, dict[str, Any], str | None]], at: int) -> int:
         """Write several records in one transaction, all or none; returns the last number. Errors as `append`."""
         encoded = [(kind, canonical_json(body), effect) for kind, body, effect in records]
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 number = self._insert(stream, encoded, at)
@@ -113,26 +113,26 @@ class Journal:
     def read(self, stream: str, after: int = 0, limit: int = -1) -> list[Record]:
         """Records of a stream with a number over `after`, in order; at most `limit` (−1: all)."""
         query = "SELECT number, at, kind, body FROM record WHERE stream = ? AND number > ? ORDER BY number LIMIT ?"
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             rows = self._db.execute(query, (stream, after, limit)).fetchall()
         return [Record(stream, number, at, kind, parse_json(body, 1 << 30)) for number, at, kind, body in rows]
 
     def last(self, stream: str) -> int:
         """The number of a stream's newest record; 0 without any."""
         query = "SELECT COALESCE(MAX(number), 0) FROM record WHERE stream = ?"
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             return int(self._db.execute(query, (stream,)).fetchone()[0])
 
     def has_effect(self, stream: str, effect: str) -> bool:
         """Whether a record with this effect id was written."""
         query = "SELECT 1 FROM record WHERE stream = ? AND effect = ?"
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             return self._db.execute(query, (stream, effect)).fetchone() is not None
 
     def streams(self) -> list[str]:
         """The names of all streams, by the time of their first record."""
         query = "SELECT stream FROM record WHERE number = 1 ORDER BY at, stream"
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             return [row[0] for row in self._db.execute(query)]
 
     @contextmanager
@@ -169,7 +169,7 @@ def _lock_file(handle: Any) -> bool:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
