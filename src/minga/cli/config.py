@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minga.chain.keys import KeyStore
     from minga.client.home import Home, Network
     from minga.client.session import Client
+    from minga.client.tenant import AsyncClient
     from minga.core.crypto import PrivateKey
 
 LOCAL = "local"
@@ -103,6 +104,21 @@ class Settings:
         from minga.client.session import Client
 
         return Client(
+            self.home,
+            network,
+            clock=RealClock(),
+            dice=RealDice(),
+            key=lambda: self.key(network),
+            allow_process=is_embedded(network),
+        )
+
+    def connect_async(self) -> AsyncClient:
+        """As `connect`, for programs that are asynchronous themselves."""
+        network = self.network()
+        from minga.cli.world import RealClock, RealDice
+        from minga.client.tenant import AsyncClient
+
+        return AsyncClient(
             self.home,
             network,
             clock=RealClock(),

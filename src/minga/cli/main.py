@@ -19,6 +19,7 @@ from minga import __version__
 from minga.cli import (
     bench,
     board,
+    chat,
     demo,
     doctor,
     forward,
@@ -31,6 +32,7 @@ from minga.cli import (
     reclaim,
     reliability,
     run,
+    serve,
     sim,
     wallet,
     world,
@@ -107,6 +109,8 @@ app.command("jobs", short_help="List the jobs of this home.")(jobs.jobs)
 app.command("logs", short_help="Print a job's output.")(jobs.logs)
 app.command("attach", short_help="Follow a job; run it here if nobody does.")(jobs.attach)
 app.command("stop", short_help="Stop a job and settle.")(jobs.stop)
+app.command("serve", short_help="Serve a model on the network by OpenAI's API.")(serve.serve)
+app.command("chat", short_help="Talk to a model behind a gateway.")(chat.chat)
 app.command("forward", short_help="Reach a server in a running job from here.")(forward.forward)
 app.command("pull", short_help="Copy what a job left, verified.")(jobs.pull)
 app.command("bill", short_help="What a job cost, read from the chain.")(jobs.bill)

@@ -7,7 +7,7 @@ that the relay can tell a replica's fault from the client's.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import httpx
@@ -24,7 +24,7 @@ class Replica(Protocol):
 
     name: str
 
-    def ask(self, method: str, path: str, body: bytes) -> AbstractAnswer:
+    def ask(self, method: str, path: str, body: bytes) -> AbstractAsyncContextManager[httpx.Response]:
         """The answer to a request, as a context; its body is read as it comes.
 
         Raises:
@@ -34,18 +34,6 @@ class Replica(Protocol):
 
     async def aclose(self) -> None:
         """Close connections; idempotent."""
-        ...
-
-
-class AbstractAnswer(Protocol):
-    """An asynchronous context that gives an `httpx.Response`."""
-
-    async def __aenter__(self) -> httpx.Response:
-        """Wait for the head of the answer."""
-        ...
-
-    async def __aexit__(self, *exc: object) -> bool | None:
-        """Close it, read to its end or not."""
         ...
 
 
