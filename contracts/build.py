@@ -1,6 +1,6 @@
 """Compile the contracts into the artifacts that the wheel ships, or check that they are what the sources give.
 
-    python contracts/build.py            write src/minga/chain/artifacts/{Registry,Market,Token}.json
+    python contracts/build.py            write src/minga/chain/artifacts/{Registry,Market,Token,BlockBeacon,Disputes}.json
     python contracts/build.py --check    rebuild and compare; exit 1 on a difference
 
 Knows: Vyper and its settings. Does not know: chains, deployments. Rule: an artifact is a pure function of the sources
@@ -21,7 +21,7 @@ from vyper.compiler.settings import OptimizationLevel, Settings
 
 ROOT = Path(__file__).resolve().parent
 TARGET = ROOT.parent / "src" / "minga" / "chain" / "artifacts"
-CONTRACTS = ("Registry", "Market", "Token")
+CONTRACTS = ("Registry", "Market", "Token", "BlockBeacon", "Disputes")
 COMPILER = "0.4.3"
 EVM_VERSION = "cancun"
 OPTIMIZE = "gas"

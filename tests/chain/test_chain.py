@@ -57,7 +57,16 @@ def test_what_is_no_description_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"market": "0x12"}, {"start_block": -1}, {"decimals": 37}, {"decimals": None}, {"owner": "x"}]
+    "change",
+    [
+        {"market": "0x12"},
+        {"disputes": "0x12"},
+        {"beacon": None},
+        {"start_block": -1},
+        {"decimals": 37},
+        {"decimals": None},
+        {"owner": "x"},
+    ],
 )
 def test_a_wrong_deployment_is_refused(change: dict[str, Any]) -> None:
     body = SPEC.as_dict()
@@ -99,6 +108,27 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == [path]
     if sys.platform != "win32":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_network_file_from_before_disputes_loads_and_says_what_it_lacks() -> None:
+    body = SPEC.as_dict()
+    for name in ("disputes", "beacon"):
+        del body["deployment"][name]
+    old = ChainSpec.from_dict(body)
+    assert old == SPEC
+    assert not old.deployment.has_disputes
+    with pytest.raises(NotFound, match="no contract for disputes"):
+        _ = old.disputes_domain
+
+
+def test_a_network_with_disputes_comes_back_with_their_domain(tmp_path: Path) -> None:
+    places = replace(SPEC.deployment, disputes=Address("0x" + "12" * 20), beacon=Address("0x" + "34" * 20))
+    replace(SPEC, deployment=places).save(tmp_path / "main.json")
+    found = ChainSpec.load(tmp_path / "main.json")
+    assert found.deployment == places
+    assert found.deployment.has_disputes
+    assert found.disputes_domain.market == places.disputes
+    assert found.disputes_domain.separator != found.domain.separator
 
 
 def test_specs_differ_by_every_field() -> None:

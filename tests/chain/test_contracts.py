@@ -11,10 +11,12 @@ from minga.chain.abi import decode, encode, load_interface
 from minga.chain.blocks import Log
 from minga.chain.chain import Deployment
 from minga.chain.contract_events import EVENTS, Opened, decode_event
-from minga.chain.contracts import Authorization, Market, Permit, Registry, Token, deploy, transfer_wei
+from minga.chain.contracts import Authorization, Contract, Market, Permit, Registry, Token, deploy, transfer_wei
+from minga.chain.disputes import BlockBeacon, Disputes
 from minga.core.crypto import Address, Hash32
 from minga.core.errors import BadAnswer
 from minga.core.units import Amount
+from minga.protocol.dispute import Commitment
 from minga.protocol.lease import Lease, Phase
 from minga.protocol.messages import Offer
 
@@ -32,6 +34,7 @@ OFFER = Offer(address(9), word(1), word(2), Amount(3), 4, Amount(5), 6, 7, 8, 9,
 LEASE = Lease(
     address(9), word(1), 2, address(3), address(4), word(5), word(6), Amount(7), 8, 9, address(10), 11, 12, 13
 )
+COMMITMENT = Commitment(word(50), address(51), address(52), word(53), word(54), 55, Amount(56), 57)
 NOT_BOUND = {
     # asked by Market or an arbiter's contract, not by people; or read from events
     "Registry": {"lock", "unlock", "slash", "token", "factor_of"},
@@ -40,10 +43,12 @@ NOT_BOUND = {
         "name", "symbol", "version", "totalSupply", "authorizationState", "DOMAIN_SEPARATOR",
         "transferFrom", "permit", "receiveWithAuthorization",
     },
+    "Disputes": set(),
+    "BlockBeacon": set(),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("contract", ["Market", "Registry"])
+@pytest.mark.parametrize("contract", ["Market", "Registry", "Disputes", "BlockBeacon"])
 def test_every_event_has_a_class_with_the_same_fields(contract: str) -> None:
     declared = load_interface(contract).events.values()
     assert {event.name for event in declared} == set(EVENTS[contract])
@@ -51,8 +56,8 @@ def test_every_event_has_a_class_with_the_same_fields(contract: str) -> None:
         assert {field.name for field in fields(EVENTS[contract][event.name])} == {name for name, _, _ in event.fields}
 
 
-@pytest.mark.parametrize("kind", [Market, Registry, Token])
-def test_every_function_is_bound_or_left_out_on_purpose(kind: type[Market]) -> None:
+@pytest.mark.parametrize("kind", [Market, Registry, Token, Disputes, BlockBeacon])
+def test_every_function_is_bound_or_left_out_on_purpose(kind: type[Contract]) -> None:
     named = {"balance_of": "balanceOf", "open": "open"}
     bound = {named.get(name, name) for name, _ in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"}
     bound |= {"open_with_permit", "open_with_authorization"} if kind is Market else set()
@@ -82,7 +87,9 @@ def test_open_encodes_its_arguments_in_order(funding: Permit | Authorization | N
 
 SAMPLES = {
     "offer": OFFER, "lease": LEASE, "signature": b"s" * 65, "job": word(30), "machine": word(31), "class_": word(32),
-    "lease_id": word(33), "uri": "https://a.test",
+    "lease_id": word(33), "uri": "https://a.test", "commitment": COMMITMENT, "children": (word(40),) * 16,
+    "proof": (word(41),) * 20, "channel": word(34), "work": word(35), "root": word(36), "leaf": word(37),
+    "vote": word(38), "salt": word(39),
 }  # fmt: skip
 
 
@@ -91,8 +98,8 @@ def sample(name: str, kind: str, place: int) -> object:
     return SAMPLES.get(name, address(place) if kind == "address" else 100 + place)
 
 
-@pytest.mark.parametrize("kind", [Market, Registry, Token])
-def test_every_binding_passes_its_arguments_in_the_contracts_order(kind: type[Market]) -> None:
+@pytest.mark.parametrize("kind", [Market, Registry, Token, Disputes, BlockBeacon])
+def test_every_binding_passes_its_arguments_in_the_contracts_order(kind: type[Contract]) -> None:
     interface = load_interface(kind.artifact)
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if name[0] == "_" or name == "open":
@@ -102,7 +109,7 @@ def test_every_binding_passes_its_arguments_in_the_contracts_order(kind: type[Ma
         values = [sample(n, "address" if hints[n] == "Address" else "", place) for place, n in enumerate(names)]
         call = method(kind(address(50)), *values)
         function = interface.function("balanceOf" if name == "balance_of" else name, len(names))
-        plain = [value.as_tuple() if isinstance(value, Lease) else value for value in values]
+        plain = [value.as_tuple() if isinstance(value, Lease | Commitment) else value for value in values]
         assert call.data == function.selector + encode(function.inputs, plain), name
         declared = [n for n in function.names if not n.startswith("arg")]  # public mappings have no names
         assert not declared or declared == names, name

@@ -123,6 +123,6 @@ async def test_killed_while_starting_a_chain(tmp_path: Path, point: str) -> None
             tokens = Token(chain.spec.deployment.token).balance_of(kill_workers.key_of(point).address)
             assert await reader.read(tokens) == 5
             operator = await reader.rpc.request("eth_getTransactionCount", chain.operator.address, "latest")
-            assert int(operator, 16) == 5  # three deployments, coin and tokens
+            assert int(operator, 16) == 7  # five deployments, coin and tokens
     finally:
         await chain.stop()

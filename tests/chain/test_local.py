@@ -18,12 +18,23 @@ import pytest
 
 from fixtures import SeededDice, SystemClock, eventually
 from minga.chain import process
+from minga.chain.blocks import MinedTransaction
 from minga.chain.chain import ChainSpec
 from minga.chain.contracts import Market, Registry, Token
-from minga.chain.local import EMBEDDED_CHAIN_ID, local_chain, open_faucet, running_spec, start_local, stop_local
+from minga.chain.disputes import BlockBeacon, Disputes, Places
+from minga.chain.local import (
+    EMBEDDED_CHAIN_ID,
+    LocalChain,
+    local_chain,
+    open_faucet,
+    running_spec,
+    start_local,
+    stop_local,
+)
 from minga.chain.node import open_chain
 from minga.core.crypto import Address
 from minga.core.errors import Conflict, InternalError, NotFound, PortInUse
+from minga.protocol.dispute import SHORT
 
 pytestmark = pytest.mark.anyio
 TENANT = Address("0x" + "0a" * 20)
@@ -79,6 +90,33 @@ async def tokens(spec: ChainSpec, folder: Path) -> int:
         return await chain.read(Token(spec.deployment.token).balance_of(TENANT))
 
 
+def places_of(spec: ChainSpec, local: LocalChain) -> Places:
+    """What Disputes must say that it was deployed with."""
+    found = spec.deployment
+    return Places(found.market, found.token, found.registry, found.beacon, local.operator.address)
+
+
+async def test_a_folder_from_before_disputes_gets_them(
+    folder: Path, dice: SeededDice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(chain: LocalChain, *around: MinedTransaction) -> tuple[MinedTransaction, MinedTransaction]:
+        return around[0], around[0]
+
+    with monkeypatch.context() as before:
+        before.setattr(LocalChain, "_deploy_disputes", none)
+        async with local_chain(folder, SystemClock(), dice) as old:
+            market = old.spec.deployment.market
+    body = json.loads((folder / "chain.json").read_text())
+    del body["deployment"]["disputes"], body["deployment"]["beacon"]
+    (folder / "chain.json").write_text(json.dumps(body))
+    assert not ChainSpec.load(folder / "chain.json").deployment.has_disputes
+    async with local_chain(folder, SystemClock(), dice) as local:
+        spec = ChainSpec.load(folder / "chain.json")
+        assert spec.deployment.market == market
+        async with open_chain(spec, folder / "reader", SystemClock()) as chain:
+            assert await chain.read(Disputes(spec.deployment.disputes).places()) == places_of(spec, local)
+
+
 async def test_it_deploys_what_the_spec_says(folder: Path, dice: SeededDice) -> None:
     async with local_chain(folder, SystemClock(), dice) as local:
         spec = ChainSpec.load(folder / "chain.json")
@@ -93,6 +131,12 @@ async def test_it_deploys_what_the_spec_says(folder: Path, dice: SeededDice) -> 
             assert await chain.read(market.fee_bps()) == 100
             assert await chain.read(market.domain_separator()) == "0x" + spec.domain.separator.hex()
             assert int(await chain.read(Registry(spec.deployment.registry).agent_of(TENANT)), 16) == 0
+            disputes = Disputes(spec.deployment.disputes)
+            assert await chain.read(disputes.preset()) == SHORT
+            assert await chain.read(disputes.domain_separator()) == "0x" + spec.disputes_domain.separator.hex()
+            assert await chain.read(disputes.places()) == places_of(spec, local)
+            assert await chain.read(Registry(spec.deployment.registry).market_of(disputes.address)) == market.address
+            assert await chain.read(BlockBeacon(spec.deployment.beacon).next_round()) >= spec.deployment.start_block
             assert await chain.rpc.request("eth_accounts") == []  # no account whose key everybody knows
         assert json.loads((folder / "operator.embedded.json").read_text())["embedded"] is True
     assert anvils(folder) == []

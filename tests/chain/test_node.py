@@ -12,7 +12,7 @@ import pytest
 
 from fixtures import LocalNetwork, SystemClock
 from minga.chain.chain import Call, Receipt
-from minga.chain.contract_events import Closed, ClosingStarted, Opened, Registered, Transfer
+from minga.chain.contract_events import Appointed, Closed, ClosingStarted, Opened, Registered, Transfer
 from minga.chain.contracts import Market, Registry, Token, transfer_wei
 from minga.chain.errors import (
     BadVoucher,
@@ -29,6 +29,7 @@ from minga.chain.node import RpcChain, open_chain
 from minga.core.crypto import ZERO_ADDRESS, Hash32, PrivateKey, new_key, to_hex
 from minga.core.errors import ClockSkew, Conflict, InsufficientFunds
 from minga.core.units import Amount
+from minga.protocol.dispute import SHORT
 from minga.protocol.lease import Lease, Phase, Why, lease_of
 from minga.protocol.messages import Offer, Voucher, lease_id, sign
 
@@ -194,8 +195,10 @@ async def test_events_of_a_long_chain_are_all_found(own_chain: LocalChain, tmp_p
             await chain.rpc.request("anvil_mine", hex(2 * NEAR))
             await chain.send(f"update/{turn}", registry.update(str(turn), key.address), key)
         changes = await chain.poll()
+        contracts = own_chain.spec.deployment
         assert [seen.event for seen in changes.confirmed] == [
-            Registered(key.address, key.address, str(turn)) for turn in range(4)
+            Appointed(contracts.disputes, contracts.market, SHORT.factor),  # by the deployment
+            *(Registered(key.address, key.address, str(turn)) for turn in range(4)),
         ]
         times = [seen.at.time for seen in changes.confirmed]
         assert times == sorted(times)
@@ -211,10 +214,12 @@ async def test_deep_reads_and_events_wait_for_depth(own_chain: LocalChain, tmp_p
     async with open_chain(spec, tmp_path / "later", SystemClock()) as chain:
         assert await chain.read(registry.agent_of(key.address)) == key.address
         assert await chain.read(registry.agent_of(key.address), deep=True) == ZERO_ADDRESS
-        assert not (await chain.poll()).confirmed
+        changes = await chain.poll()
+        assert [type(seen.event) for seen in changes.confirmed] == [Appointed]  # by the deployment
+        chain.acknowledge(changes)
         await chain.rpc.request("anvil_mine", "0x2")
         assert await chain.read(registry.agent_of(key.address), deep=True) == key.address
-        assert len((await chain.poll()).confirmed) == 1
+        assert [type(seen.event) for seen in (await chain.poll()).confirmed] == [Registered]
 
 
 async def test_nothing_is_sent_that_cannot_be_paid(local_network: LocalNetwork, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from minga.core.codec import parse_json
-from minga.core.crypto import Address, Hash32, PrivateKey, parse_address
+from minga.core.crypto import ZERO_ADDRESS, Address, Hash32, PrivateKey, parse_address
 from minga.core.eip712 import Domain
 from minga.core.errors import InvalidInput, NotFound
 
@@ -31,13 +31,23 @@ CONFIRMATIONS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where the contracts of one network are; `decimals` is the token's, `start_block` the first that matters."""
+    """Where the contracts of one network are; `decimals` is the token's, `start_block` the first that matters.
+
+    `disputes` and `beacon` are the zero address on a network without them: there, work cannot be disputed.
+    """
 
     registry: Address
     market: Address
     token: Address
     start_block: int
     decimals: int
+    disputes: Address = ZERO_ADDRESS
+    beacon: Address = ZERO_ADDRESS
+
+    @property
+    def has_disputes(self) -> bool:
+        """Whether work can be disputed on this network."""
+        return self.disputes != ZERO_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,20 @@ class ChainSpec:
         """Where signatures of this network count."""
         return Domain(self.chain_id, self.deployment.market)
 
+    @property
+    def disputes_domain(self) -> Domain:
+        """Where `Ordered` and `Auditor` count.
+
+        Raises:
+            NotFound: the network has no Disputes.
+        """
+        if not self.deployment.has_disputes:
+            raise NotFound(
+                "this network has no contract for disputes",
+                "start an embedded one again to deploy it, or write its address into the network file",
+            )
+        return Domain(self.chain_id, self.deployment.disputes)
+
     def as_dict(self) -> dict[str, Any]:
         """The spec as a JSON object."""
         return asdict(self) | {"rpc_urls": list(self.rpc_urls)}
@@ -66,7 +90,11 @@ class ChainSpec:
             InvalidInput: a field is missing, unknown, of the wrong type or out of range.
         """
         fields = _fields(value, "rpc_urls", "chain_id", "confirmations", "deployment")
-        places = _fields(fields["deployment"], "registry", "market", "token", "start_block", "decimals")
+        # A network file from before there were disputes, or of a network without them, lacks the last two.
+        given = fields["deployment"]
+        later = {"disputes": ZERO_ADDRESS, "beacon": ZERO_ADDRESS} | given if isinstance(given, dict) else given
+        names = ("registry", "market", "token", "start_block", "decimals", "disputes", "beacon")
+        places = _fields(later, *names)
         urls = fields["rpc_urls"]
         if not isinstance(urls, list | tuple) or not urls or not all(_is_url(url) for url in urls):
             raise InvalidInput("rpc_urls is not a list of http urls", "write ['https://…']")
@@ -76,6 +104,8 @@ class ChainSpec:
             token=parse_address(places["token"]),
             start_block=_whole(places, "start_block", 0, 2**53),
             decimals=_whole(places, "decimals", 0, 36),
+            disputes=parse_address(places["disputes"]),
+            beacon=parse_address(places["beacon"]),
         )
         confirmations = _whole(fields, "confirmations", 0, CONFIRMATIONS_MAX)
         return cls(tuple(urls), _whole(fields, "chain_id", 1, 2**53 - 1), confirmations, deployment)

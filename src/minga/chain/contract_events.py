@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from minga.chain.abi import load_interface
 from minga.chain.blocks import Log
 from minga.chain.chain import ContractEvent, Deployment
+from minga.chain.dispute_events import DISPUTE_EVENTS, Committed, Kept
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
+from minga.protocol.dispute import Commitment
 from minga.protocol.lease import Lease
 
 
@@ -225,8 +227,10 @@ EVENTS: dict[str, dict[str, type[ContractEvent]]] = {
     "Market": {kind.__name__: kind for kind in _MARKET_EVENTS},
     "Registry": {kind.__name__: kind for kind in _REGISTRY_EVENTS},
     "Token": {"Transfer": Transfer},
+    "Disputes": {kind.__name__: kind for kind in (*DISPUTE_EVENTS, Withdrawn)},
+    "BlockBeacon": {"Kept": Kept},
 }
-"""Contract → event name → class; total over Market and Registry."""
+"""Contract → event name → class; total over Market, Registry, Disputes and BlockBeacon."""
 
 
 def decode_event(log: Log, deployment: Deployment) -> ContractEvent | None:
@@ -235,9 +239,10 @@ def decode_event(log: Log, deployment: Deployment) -> ContractEvent | None:
     Raises:
         BadAnswer: the log does not fit the event's declaration.
     """
-    contract = {deployment.market: "Market", deployment.registry: "Registry", deployment.token: "Token"}.get(
-        log.address
-    )
+    contract = {
+        deployment.disputes: "Disputes", deployment.beacon: "BlockBeacon", deployment.market: "Market",
+        deployment.registry: "Registry", deployment.token: "Token",
+    }.get(log.address)  # fmt: skip
     if contract is None or not log.topics:
         return None
     declared = load_interface(contract).events.get(log.topics[0])
@@ -247,4 +252,6 @@ def decode_event(log: Log, deployment: Deployment) -> ContractEvent | None:
     values = declared.decode(log.topics, log.data)
     if kind is Opened:
         values["lease"] = Lease(*values["lease"])
+    if kind is Committed:
+        values["commitment"] = Commitment(*values["commitment"])
     return kind(**values)

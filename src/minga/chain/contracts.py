@@ -1,4 +1,5 @@
-"""Typed bindings of Registry, Market and Token: a method makes a `Call`, which a chain reads or sends.
+"""Typed bindings of Registry, Market and Token: a method makes a `Call`, which a chain reads or sends (`disputes`
+has those of Disputes and its beacon).
 
 Knows the shipped ABIs and nothing of nodes; pure. The prose of every function stands in `contracts/interfaces/`. Rule:
 argument order, names and units are the contracts' own; amounts are token units, times chain time in Unix seconds.
@@ -61,8 +62,8 @@ class Authorization:
 # --------------------------------------------------------------------------------------------------------- bindings
 
 
-class _Contract:
-    """An address and its shipped interface."""
+class Contract:
+    """An address and its shipped interface: the base of every binding, also of those in `disputes`."""
 
     artifact: str
 
@@ -89,7 +90,7 @@ def _nothing(data: bytes) -> None:
     """What a transaction returns: nobody sees it."""
 
 
-class Token(_Contract):
+class Token(Contract):
     """The stablecoin (ERC-20, EIP-2612, EIP-3009); `mint` exists on the test token alone."""
 
     artifact = "Token"
@@ -123,7 +124,7 @@ class Token(_Contract):
         return self._send("mint", receiver, amount)
 
 
-class Registry(_Contract):
+class Registry(Contract):
     """Who the providers are, what validators say of their machines, and stake per arbiter."""
 
     artifact = "Registry"
@@ -169,7 +170,7 @@ class Registry(_Contract):
         return self._send("finish_unstake", arbiter, receiver)
 
 
-class Market(_Contract):
+class Market(Contract):
     """Leases and all customer money."""
 
     artifact = "Market"

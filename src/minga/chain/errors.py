@@ -1,38 +1,22 @@
 """What a contract said when it refused, as exactly one error class per revert string.
 
-Knows every revert string of Registry, Market and Token (a test reads the sources and proves the table total and one to
-one); does not know who called. Rule: a class's docstring is the fact that a user reads, its remedy what to do.
+Knows every revert string of Registry, Market and Token, and by `dispute_errors` those of Disputes and BlockBeacon (a
+test reads the sources and proves the table total and one to one); does not know who called. Rule: a class's docstring
+is the fact that a user reads, its remedy what to do.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
+from minga.chain import dispute_errors
 from minga.chain.abi import decode
+from minga.chain.refusal import REFUSALS, Refusal
 from minga.chain.rpc import Reverted
 from minga.core.errors import BadAnswer, ContractError
 
 _ERROR_STRING = bytes.fromhex("08c379a0")
 _PANIC = bytes.fromhex("4e487b71")
-REFUSALS: dict[str, type[Refusal]] = {}
-"""Revert string → its class."""
 
-
-class Refusal(ContractError):
-    """A contract refused a call for a reason that it named."""
-
-    reason: ClassVar[str] = ""
-    advice: ClassVar[str] = ""
-
-    def __init_subclass__(cls, reason: str, remedy: str, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        assert reason not in REFUSALS, f"two classes for {reason!r}"
-        cls.reason, cls.advice = reason, remedy
-        cls.code = reason.replace(": ", "-").replace(" ", "-")
-        REFUSALS[reason] = cls
-
-    def __init__(self, **details: Any) -> None:
-        super().__init__(" ".join((type(self).__doc__ or "").split()).rstrip("."), self.advice, **details)
+__all__ = ["REFUSALS", "Refusal", "contract_error", "dispute_errors", "translate"]
 
 
 class UnknownLease(

@@ -36,6 +36,7 @@ from minga.core.crypto import Address, PrivateKey
 from minga.core.effects import Clock, Dice
 from minga.core.errors import Conflict, InternalError, MingaError, NetworkError, RpcUnavailable
 from minga.core.faults import declare, reach
+from minga.protocol.dispute import SHORT
 
 EMBEDDED_CHAIN_ID = CHAIN_ID
 TOKEN_DECIMALS = 6
@@ -196,13 +197,24 @@ class LocalChain:
         registry = await self.faucet.send("deploy/registry", deploy("Registry", token.contract))
         fees = (FEE_BPS, self.operator.address)
         market = await self.faucet.send("deploy/market", deploy("Market", token.contract, registry.contract, *fees))
+        disputes, beacon = await self._deploy_disputes(market, token, registry)
         reach("chain.local.deployed")
-        if not (token.contract and registry.contract and market.contract):
+        if not (token.contract and registry.contract and market.contract and disputes.contract and beacon.contract):
             raise InternalError("a deployment has no address", "start with an empty folder")
-        places = Deployment(registry.contract, market.contract, token.contract, token.block, TOKEN_DECIMALS)
+        places = Deployment(
+            registry.contract, market.contract, token.contract, token.block, TOKEN_DECIMALS, disputes.contract,
+            beacon.contract,
+        )  # fmt: skip
         self.spec = ChainSpec((self.rpc_url,), CHAIN_ID, 0, places)
         self.spec.save(self.folder / "chain.json")
         reach("chain.local.saved")
+
+    async def _deploy_disputes(self, *around: MinedTransaction) -> tuple[MinedTransaction, MinedTransaction]:
+        """Disputes and its beacon, around Market, token and Registry; a chain from before them gets them, too."""
+        # No delay: this chain makes a block for each transaction and none without, so that a later one may never come.
+        beacon = await self.faucet.send("deploy/beacon", deploy("BlockBeacon", 0))
+        places = (*(each.contract for each in (*around, beacon)), self.operator.address)
+        return await self.faucet.send("deploy/disputes", deploy("Disputes", *places, SHORT.as_tuple())), beacon
 
     async def stop(self) -> None:
         """End anvil with its state saved; idempotent."""

@@ -44,7 +44,9 @@ class RpcChain:
         self.rpc = Rpc(spec.rpc_urls, spec.chain_id, clock)
         name = f"chain-{spec.chain_id}-{spec.deployment.market[2:10]}"  # another deployment is another history
         self._transactions = SqliteTransactions(folder / f"{name}.sqlite")
-        self._event_path = folder / f"{name}-events.sqlite"
+        # Whoever followed the network before it had disputes lacks their events: that is another history, too.
+        events = f"{name}-{spec.deployment.disputes[2:10]}" if spec.deployment.has_disputes else name
+        self._event_path = folder / f"{events}-events.sqlite"
         self._sender = Sender(self.rpc, self._transactions, clock, spec.confirmations, fees or Fees())
         self._reader: EventReader | None = None
         self._store: EventStore | None = None
@@ -145,7 +147,10 @@ class RpcChain:
     def _events(self) -> EventReader:
         if self._reader is None:
             self._store = EventStore(self._event_path)
-            places = (self.spec.deployment.market, self.spec.deployment.registry)
+            contracts = self.spec.deployment
+            places = [contracts.market, contracts.registry]
+            if contracts.has_disputes:
+                places += [contracts.disputes, contracts.beacon]
             source = RpcSource(self.rpc, places)
             self._reader = EventReader(source, self._store, self.spec.deployment, self.spec.confirmations)
         return self._reader
