@@ -84,7 +84,6 @@ pool: public(uint256)
 seat_of: public(HashMap[address, uint256])
 _tables: HashMap[uint256, Table]
 _vote_hashes: HashMap[uint256, HashMap[uint256, bytes32]]
-_taken: uint256
 _seat_owner: HashMap[uint256, uint256]  # referee | stake << 160
 _seat_times: HashMap[uint256, uint256]  # the last game that began before it was taken | free_at << 128
 # One more than what the tenant paid, gross, once that was taken down.
@@ -186,16 +185,7 @@ def game_of(game: uint256) -> IDisputes.Game:
 @external
 @view
 def votes_of(game: uint256) -> (IDisputes.Ballots, IDisputes.Ballots):
-    jury: play.Ballots = play._unpack_ballots(self._tables[game].votes[0])
-    pool: play.Ballots = play._unpack_ballots(self._tables[game].votes[1])
-    return (
-        IDisputes.Ballots(
-            voters=jury.voters, committed=jury.committed, revealed=jury.revealed, follows=jury.follows
-        ),
-        IDisputes.Ballots(
-            voters=pool.voters, committed=pool.committed, revealed=pool.revealed, follows=pool.follows
-        ),
-    )
+    return self._ballots(game, 0), self._ballots(game, 1)
 
 
 @external
@@ -215,21 +205,18 @@ def seat(number: uint256) -> IDisputes.Seat:
 
 @external
 def commit(lease: IMarket.Lease, work: bytes32, root: bytes32, leaves: uint32, signature: Bytes[65]):
-    lease_id: bytes32 = self._known(lease)
+    lease_id: bytes32 = empty(bytes32)
+    channel: bytes32 = empty(bytes32)
+    lease_id, channel = self._known(lease)
     assert lease.arbiter == self, "disputes: other arbiter"
     self._check_provider(lease.provider)
-    channel: bytes32 = keccak256(abi_encode(lease_id, lease.offer, lease.signer))
     assert self.commitment_hash[channel] == empty(bytes32), "disputes: committed before"
     assert leaves > 0 and convert(leaves, uint256) <= tree.LEAVES_MAX, "disputes: bad leaves"
     digest: bytes32 = eip712._digest(NAME, keccak256(abi_encode(ORDERED_TYPE, channel, work)))
     # A lease's signer is never zero, so that a signature which recovers to nobody is nobody's.
     assert eip712._recover(digest, signature) == lease.signer, "disputes: bad order"
-    deposit: uint256 = 0
-    settled: uint256 = 0
-    ends_at: uint256 = 0
-    phase: uint256 = 0
-    deposit, settled, ends_at, phase = staticcall IMarket(MARKET).account_of(lease_id)
-    assert phase != accounting.CLOSED, "disputes: lease closed"
+    account: accounting.Account = self._account(lease_id)
+    assert account.phase != accounting.CLOSED, "disputes: lease closed"
     commitment: IDisputes.Commitment = IDisputes.Commitment(
         channel=channel,
         provider=lease.provider,
@@ -237,7 +224,7 @@ def commit(lease: IMarket.Lease, work: bytes32, root: bytes32, leaves: uint32, s
         work=work,
         root=root,
         leaves=leaves,
-        exposure=convert(deposit, uint128),
+        exposure=convert(account.deposit, uint128),
         committed_at=convert(block.timestamp, uint64),
     )
     self.commitment_hash[channel] = keccak256(abi_encode(commitment))
@@ -262,7 +249,7 @@ def challenge_end(commitment: IDisputes.Commitment) -> uint256:
 @external
 def expand(game: uint256, commitment: IDisputes.Commitment, children: bytes32[16]):
     state: play.State = self._turn(game, EXPAND)
-    self._check_commitment(game, commitment)
+    self._check_commitment(self._tables[game].channel, commitment)
     state = self._providers_move(commitment.provider, state)
     assert tree._fold(children) == self._tables[game].node, "disputes: other node"
     state.phase = PICK
@@ -306,7 +293,7 @@ def pick(game: uint256, children: bytes32[16], index: uint256):
 @external
 def before(game: uint256, commitment: IDisputes.Commitment, leaf: bytes32, proof: bytes32[20]):
     state: play.State = self._turn(game, BEFORE)
-    self._check_commitment(game, commitment)
+    self._check_commitment(self._tables[game].channel, commitment)
     state = self._providers_move(commitment.provider, state)
     levels: uint256 = 4 * tree._rounds(state.leaves)
     assert tree._root(leaf, state.index - 1, proof, levels) == commitment.root, "disputes: bad proof"
@@ -458,26 +445,24 @@ def finish(game: uint256):
 
 @external
 def apply(lease: IMarket.Lease):
-    lease_id: bytes32 = self._known(lease)
-    channel: bytes32 = keccak256(abi_encode(lease_id, lease.offer, lease.signer))
+    lease_id: bytes32 = empty(bytes32)
+    channel: bytes32 = empty(bytes32)
+    lease_id, channel = self._known(lease)
     assert self.commitment_hash[channel] != empty(bytes32), "disputes: unknown commitment"
-    deposit: uint256 = 0
-    settled: uint256 = 0
-    ends_at: uint256 = 0
-    phase: uint256 = 0
-    deposit, settled, ends_at, phase = staticcall IMarket(MARKET).account_of(lease_id)
-    assert phase == accounting.HELD or phase == accounting.CLOSED, "disputes: lease running"
+    account: accounting.Account = self._account(lease_id)
+    ended: bool = account.phase == accounting.HELD
+    assert ended or account.phase == accounting.CLOSED, "disputes: lease running"
     paid_plus_one: uint256 = self._paid_plus_one[channel]
-    noted: bool = phase == accounting.HELD and paid_plus_one == 0
+    noted: bool = ended and paid_plus_one == 0
     if noted:
-        paid_plus_one = settled + 1
+        paid_plus_one = account.settled + 1
         self._paid_plus_one[channel] = paid_plus_one
     held: uint256 = 0
     reserve: uint256 = 0
     claim: uint256 = 0
     if self.condemned[channel]:
-        if phase == accounting.HELD and block.timestamp < ends_at:
-            held = accounting._held_down(settled, FEE_BPS, convert(lease.hold_bps, uint256))
+        if ended and block.timestamp < account.ends_at:
+            held = accounting._held_down(account.settled, FEE_BPS, convert(lease.hold_bps, uint256))
         word: uint256 = self._reserves[channel]
         reserve = word >> 160
         if reserve > 0:
@@ -504,31 +489,33 @@ def apply(lease: IMarket.Lease):
 
 @external
 def join(amount: uint256):
-    number: uint256 = 0
-    owner: uint256 = 0
     place: uint256 = self.seat_of[msg.sender]
+    if place > 0 and self._is_free(place - 1):
+        self._free(place - 1)
+        place = 0
+    number: uint256 = 0
+    owner: uint256 = convert(convert(msg.sender, uint160), uint256)
     if place > 0:
         number = place - 1
         assert (self.pool >> number) & 1 == 1, "disputes: leaving"
         owner = self._seat_owner[number]
     else:
-        taken: uint256 = self._taken
         for _: uint256 in range(SEATS):
-            if (taken >> number) & 1 == 0:
+            if self._seat_owner[number] == 0:
+                break
+            if self._is_free(number):
+                # Who has left for good does not keep others out.
+                self._free(number)
                 break
             number += 1
         assert number < SEATS, "disputes: pool is full"
-        owner = convert(convert(msg.sender, uint160), uint256)
-    assert amount <= AMOUNT_MAX, "disputes: stake too large"
-    stake: uint256 = (owner >> 160) + amount
-    assert stake >= REFEREE_STAKE, "disputes: stake too small"
-    assert stake <= AMOUNT_MAX, "disputes: stake too large"
-    self._seat_owner[number] = convert(convert(msg.sender, uint160), uint256) | (stake << 160)
-    if place == 0:
         self.seat_of[msg.sender] = number + 1
         self._seat_times[number] = self.games
-        self._taken = self._taken | (1 << number)
         self.pool = self.pool | (1 << number)
+    stake: uint256 = (owner >> 160) + min(amount, 2**128)
+    assert stake >= REFEREE_STAKE, "disputes: stake too small"
+    assert stake <= AMOUNT_MAX, "disputes: stake too large"
+    self._seat_owner[number] = (owner & (2**160 - 1)) | (stake << 160)
     log IDisputes.Joined(referee=msg.sender, seat=number, stake=stake)
     self._pull(amount)
 
@@ -543,17 +530,10 @@ def leave():
 @external
 def withdraw(receiver: address):
     assert receiver != empty(address) and receiver != self, "disputes: bad receiver"
-    amount: uint256 = self.owed[msg.sender]
     place: uint256 = self.seat_of[msg.sender]
-    if place > 0:
-        number: uint256 = place - 1
-        free_at: uint256 = self._seat_times[number] >> 128
-        if free_at > 0 and block.timestamp >= free_at:
-            amount += self._seat_owner[number] >> 160
-            self._seat_owner[number] = 0
-            self._seat_times[number] = 0
-            self.seat_of[msg.sender] = 0
-            self._taken = self._taken ^ (1 << number)
+    if place > 0 and self._is_free(place - 1):
+        self._free(place - 1)
+    amount: uint256 = self.owed[msg.sender]
     assert amount > 0, "disputes: nothing owed"
     self.owed[msg.sender] = 0
     log IDisputes.Withdrawn(owner=msg.sender, receiver=receiver, amount=amount)
@@ -565,9 +545,7 @@ def withdraw(receiver: address):
 
 @internal
 def _challenge(commitment: IDisputes.Commitment, end: bool) -> uint256:
-    assert self.commitment_hash[commitment.channel] == keccak256(
-        abi_encode(commitment)
-    ), "disputes: unknown commitment"
+    self._check_commitment(commitment.channel, commitment)
     assert not self.condemned[commitment.channel], "disputes: condemned"
     assert (
         block.timestamp < convert(commitment.committed_at, uint256) + WINDOW
@@ -637,8 +615,7 @@ def _polls(game: uint256, phase: uint256, or_phase: uint256) -> play.State:
 
 @internal
 @view
-def _check_commitment(game: uint256, commitment: IDisputes.Commitment):
-    channel: bytes32 = self._tables[game].channel
+def _check_commitment(channel: bytes32, commitment: IDisputes.Commitment):
     # Its channel is hashed with the rest: one that hashes to what is stored for this channel is this game's.
     assert self.commitment_hash[channel] == keccak256(abi_encode(commitment)), "disputes: unknown commitment"
 
@@ -737,7 +714,9 @@ def _settle(game: uint256, state: play.State, outcome: uint256):
             pot += prepaid
         else:
             to_challenger += prepaid
-    seats: uint256 = self._revealed(game)
+    seats: uint256 = (
+        play._count(self._ballots(game, 0).revealed) + play._count(self._ballots(game, 1).revealed)
+    )
     seat_fee: uint256 = SEAT_FEE
     if seats > 0:
         seat_fee = min(seat_fee, (pot + self.owed[FUND]) // seats)
@@ -754,10 +733,10 @@ def _settle(game: uint256, state: play.State, outcome: uint256):
     else:
         to_provider += rest
         rest = 0
-    paid: uint256 = self._pay_seats(game, seat_fee)
-    self.owed[FUND] += rest + fees - paid
-    if outcome != VOID:
-        self._fine(game)
+    paid: uint256 = 0
+    fined: uint256 = 0
+    paid, fined = self._pay_seats(game, seat_fee, outcome != VOID)
+    self.owed[FUND] += rest + fees - paid + fined
     if to_challenger > 0:
         self.owed[self._low(accuser)] += to_challenger
     if to_provider > 0:
@@ -786,57 +765,50 @@ def _slash(provider: address, amount: uint256) -> uint256:
 
 
 @internal
-@view
-def _revealed(game: uint256) -> uint256:
-    jury: play.Ballots = play._unpack_ballots(self._tables[game].votes[0])
-    pool: play.Ballots = play._unpack_ballots(self._tables[game].votes[1])
-    return play._count(jury.revealed) + play._count(pool.revealed)
-
-
-@internal
-def _pay_seats(game: uint256, seat_fee: uint256) -> uint256:
+def _pay_seats(game: uint256, seat_fee: uint256, fines: bool) -> (uint256, uint256):
+    # What went to referees, and what those who were silent lost.
     jury: play.Ballots = play._unpack_ballots(self._tables[game].votes[0])
     pool: play.Ballots = play._unpack_ballots(self._tables[game].votes[1])
     paid: uint256 = 0
-    if seat_fee == 0:
-        return paid
+    fined: uint256 = 0
     for seat: uint256 in range(SEATS):
-        fee: uint256 = (((jury.revealed >> seat) & 1) + ((pool.revealed >> seat) & 1)) * seat_fee
+        duties: uint256 = ((jury.voters >> seat) & 1) + ((pool.voters >> seat) & 1)
+        owner: uint256 = 0
+        if duties > 0:
+            owner = self._seat_owner[seat]
         # A game that nobody finished for long outlives its referees: a seat's next owner has no part in it.
-        if fee > 0 and self._seat_was_in(seat, game):
-            self.owed[self._low(self._seat_owner[seat])] += fee
-            paid += fee
-    return paid
-
-
-@internal
-def _fine(game: uint256):
-    jury: play.Ballots = play._unpack_ballots(self._tables[game].votes[0])
-    pool: play.Ballots = play._unpack_ballots(self._tables[game].votes[1])
-    silent_jury: uint256 = jury.voters ^ jury.revealed
-    silent_pool: uint256 = pool.voters ^ pool.revealed
-    if silent_jury | silent_pool == 0:
-        return
-    fines: uint256 = 0
-    for seat: uint256 in range(SEATS):
-        times: uint256 = ((silent_jury >> seat) & 1) + ((silent_pool >> seat) & 1)
-        if times > 0 and self._seat_was_in(seat, game):
-            owner: uint256 = self._seat_owner[seat]
-            referee: address = self._low(owner)
-            fine: uint256 = min(owner >> 160, times * REFEREE_STAKE // FINE_PART)
+        if owner == 0 or self._seat_times[seat] & (2**128 - 1) >= game:
+            continue
+        done: uint256 = ((jury.revealed >> seat) & 1) + ((pool.revealed >> seat) & 1)
+        referee: address = self._low(owner)
+        if done * seat_fee > 0:
+            self.owed[referee] += done * seat_fee
+            paid += done * seat_fee
+        if fines and duties > done:
+            fine: uint256 = min(owner >> 160, (duties - done) * REFEREE_STAKE // FINE_PART)
             left: uint256 = (owner >> 160) - fine
             self._seat_owner[seat] = (owner & (2**160 - 1)) | (left << 160)
-            fines += fine
+            fined += fine
             log IDisputes.Fined(referee=referee, game=game, amount=fine)
             if left < REFEREE_STAKE // 2 and (self.pool >> seat) & 1 == 1:
                 self._retire(referee, seat)
-    self.owed[FUND] += fines
+    return paid, fined
 
 
 @internal
 @view
-def _seat_was_in(seat: uint256, game: uint256) -> bool:
-    return self._seat_owner[seat] != 0 and self._seat_times[seat] & (2**128 - 1) < game
+def _is_free(seat: uint256) -> bool:
+    free_at: uint256 = self._seat_times[seat] >> 128
+    return free_at > 0 and block.timestamp >= free_at
+
+
+@internal
+def _free(seat: uint256):
+    owner: uint256 = self._seat_owner[seat]
+    self._seat_owner[seat] = 0
+    self._seat_times[seat] = 0
+    self.seat_of[self._low(owner)] = 0
+    self.owed[self._low(owner)] += owner >> 160
 
 
 @internal
@@ -847,17 +819,34 @@ def _retire(referee: address, seat: uint256):
     log IDisputes.Left(referee=referee, seat=seat, free_at=free_at)
 
 
+@internal
+@view
+def _ballots(game: uint256, voting: uint256) -> IDisputes.Ballots:
+    ballots: play.Ballots = play._unpack_ballots(self._tables[game].votes[voting])
+    return IDisputes.Ballots(
+        voters=ballots.voters, committed=ballots.committed, revealed=ballots.revealed, follows=ballots.follows
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------- beside
 
 
 @internal
 @view
-def _known(lease: IMarket.Lease) -> bytes32:
+def _known(lease: IMarket.Lease) -> (bytes32, bytes32):
     lease_id: bytes32 = keccak256(abi_encode(lease.tenant, lease.job, lease.attempt))
     assert (
         staticcall IMarket(MARKET).lease_hash(lease_id) == keccak256(abi_encode(lease))
     ), "disputes: unknown lease"
-    return lease_id
+    return lease_id, keccak256(abi_encode(lease_id, lease.offer, lease.signer))
+
+
+@internal
+@view
+def _account(lease_id: bytes32) -> accounting.Account:
+    account: accounting.Account = empty(accounting.Account)
+    account.deposit, account.settled, account.ends_at, account.phase = staticcall IMarket(MARKET).account_of(lease_id)
+    return account
 
 
 @internal
