@@ -36,7 +36,7 @@ class Anvil:
     """A fresh anvil as a `Machine`: each call of a party is a mined transaction, each of nobody a read."""
 
     def __init__(self, program: Path) -> None:
-        self.now, self.gas_used = START, 0
+        self.now, self.number, self.gas_used = START, 1, 0
         self._receipt: dict[str, Any] = {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -110,6 +110,13 @@ class Anvil:
     def set_time(self, now: int) -> None:
         """The time of the next transaction, at least."""
         self.now = now
+
+    def set_block(self, number: int) -> None:
+        """Make blocks until there are so many."""
+        self.number = int(self._rpc("eth_blockNumber"), 16)
+        if number > self.number:
+            self._rpc("anvil_mine", hex(number - self.number))
+            self.number = number
 
     def mark(self) -> Any:
         """Not needed here."""

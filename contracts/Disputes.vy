@@ -275,16 +275,15 @@ def pick(game: uint256, children: bytes32[16], index: uint256):
         index < tree.ARITY and (not last or (at < state.leaves and (at > 0 or over_operators)))
     ), "disputes: no such leaf"
     state.index = at
+    self._tables[game].node = children[index]
     log IDisputes.Picked(game=game, index=at)
     if not last:
         state.phase = EXPAND
-        self._tables[game].node = children[index]
     elif over_operators:
         log IDisputes.OperatorOpened(game=game, operator=at, output=children[index])
         state.phase = self._await(game)
     elif index == 0:
         state.phase = BEFORE
-        self._tables[game].node = children[index]
     else:
         state.phase = self._open_leaf(game, state, children[index - 1], children[index])
     self._tables[game].state = play._pack(state)

@@ -49,12 +49,14 @@ class Machine(Protocol):
     """What the tests need of an Ethereum machine."""
 
     now: int
+    number: int
     gas_used: int
 
     def deploy_code(self, sender: str, code: bytes) -> str: ...
     def message(self, sender: str, to: str, data: bytes, gas: int | None = None) -> bytes: ...
     def logs(self) -> list[Log]: ...
     def set_time(self, now: int) -> None: ...
+    def set_block(self, number: int) -> None: ...
     def mark(self) -> Any: ...
     def back_to(self, mark: Any) -> None: ...
 
@@ -66,7 +68,7 @@ class Revm:
         import pyrevm
 
         self._pyrevm = pyrevm
-        self.now, self.gas_used = now, 0
+        self.now, self.number, self.gas_used = now, 1, 0
         env = pyrevm.Env(cfg=pyrevm.CfgEnv(chain_id=chain_id), block=pyrevm.BlockEnv(number=1, timestamp=now))
         self._evm = pyrevm.EVM(env=env, spec_id="CANCUN", gas_limit=30_000_000)
 
@@ -104,15 +106,25 @@ class Revm:
     def set_time(self, now: int) -> None:
         """Move chain time."""
         self.now = now
-        self._evm.set_block_env(self._pyrevm.BlockEnv(number=1, timestamp=now))
+        self._evm.set_block_env(self._pyrevm.BlockEnv(number=self.number, timestamp=now))
+
+    def set_block(self, number: int) -> None:
+        """Move to a block."""
+        self.number = number
+        self.set_time(self.now)
+
+    def code_size(self, address: str) -> int:
+        """Bytes of deployed code."""
+        return len(self._evm.get_code(address) or b"")
 
     def mark(self) -> Any:
         """A point to go back to."""
-        return self._evm.snapshot(), self.now
+        return self._evm.snapshot(), self.now, self.number
 
     def back_to(self, mark: Any) -> None:
         """Undo all since the mark."""
         self._evm.revert(mark[0])
+        self.number = mark[2]
         self.set_time(mark[1])
 
 
@@ -129,6 +141,7 @@ class PyEvm:
         self._computation: Any = None
         self.gas_used = 0
         self.set_time(now)
+        self.set_block(1)
 
     def deploy_code(self, sender: str, code: bytes) -> str:
         """Deploy init code; the address."""
@@ -167,14 +180,26 @@ class PyEvm:
         self.now = now
         self._env.evm.patch.timestamp = now
 
+    def set_block(self, number: int) -> None:
+        """Move to a block; the hashes of those before it are `block_hash`."""
+        self.number = number
+        self._env.evm.patch.block_number = number
+        self._env.evm.patch.prev_hashes = [block_hash(each) for each in range(number - 1, max(-1, number - 257), -1)]
+
     def mark(self) -> Any:
         """A point to go back to."""
-        return self._env.evm.snapshot(), self.now
+        return self._env.evm.snapshot(), self.now, self.number
 
     def back_to(self, mark: Any) -> None:
         """Undo all since the mark."""
         self._env.evm.revert(mark[0])
         self.set_time(mark[1])
+        self.set_block(mark[2])
+
+
+def block_hash(number: int) -> bytes:
+    """The hash that block `number` has on both machines: that of its number as text, as revm gives it without a chain."""
+    return keccak(str(number).encode())
 
 
 class Contract:
@@ -249,7 +274,7 @@ def _word(value: int | str | bytes) -> bytes:
 
 
 def encode(types: Sequence[str], args: Sequence[Any]) -> bytes:
-    """ABI encoding of words, static tuples, `bytes` and `string`."""
+    """ABI encoding of words, static tuples, arrays of words, `bytes` and `string`."""
     parts: list[bytes | None] = []
     tails: list[bytes] = []
     for kind, value in zip(types, args, strict=True):
@@ -257,6 +282,8 @@ def encode(types: Sequence[str], args: Sequence[Any]) -> bytes:
             raw = value.encode() if isinstance(value, str) else value
             parts.append(None)
             tails.append(_word(len(raw)) + raw + bytes(-len(raw) % 32))
+        elif kind[-1] == "]":
+            parts.append(words(*value))
         elif kind[0] == "(":
             parts.append(value if isinstance(value, bytes) else words(*value))
         else:
