@@ -89,6 +89,8 @@ _seat_times: HashMap[uint256, uint256]  # the last game that began before it was
 # One more than what the tenant paid, gross, once that was taken down.
 _paid_plus_one: HashMap[bytes32, uint256]
 _reserves: HashMap[bytes32, uint256]  # challenger | amount << 160
+# Games under way << 128 | what a conviction left, kept while there are any: it pays the seats of games that it made void.
+_purses: HashMap[bytes32, uint256]
 
 
 @deploy
@@ -268,7 +270,7 @@ def pick(game: uint256, children: bytes32[16], index: uint256):
     state.challenger_left -= used
     state.since = block.timestamp
     state.rounds -= 1
-    at: uint256 = state.index * tree.ARITY + index
+    at: uint256 = state.index * tree.ARITY + min(index, tree.ARITY)
     last: bool = state.rounds == 0
     over_operators: bool = state.kind == OVER_OPERATORS
     assert (
@@ -571,6 +573,7 @@ def _challenge(commitment: IDisputes.Commitment, end: bool) -> uint256:
     if not end:
         self._tables[game].node = commitment.root
     self._tables[game].channel = commitment.channel
+    self._purses[commitment.channel] += 2**128
     self._tables[game].accuser = convert(convert(msg.sender, uint160), uint256) | (pool << 160)
     self._tables[game].accused = (
         convert(convert(commitment.provider, uint160), uint256)
@@ -694,7 +697,9 @@ def _settle(game: uint256, state: play.State, outcome: uint256):
     slashed: uint256 = 0
     to_challenger: uint256 = BOND
     to_provider: uint256 = 0
-    pot: uint256 = 0  # what the loser leaves
+    purse: uint256 = self._purses[channel]
+    others: uint256 = (purse >> 128) - 1
+    pot: uint256 = purse & (2**128 - 1)  # what the loser leaves, or the one who was convicted before
     if outcome == CONVICTED:
         self.condemned[channel] = True
         slashed = self._slash(self._low(accused), exposure * FACTOR)
@@ -718,10 +723,9 @@ def _settle(game: uint256, state: play.State, outcome: uint256):
     )
     seat_fee: uint256 = SEAT_FEE
     if seats > 0:
-        seat_fee = min(seat_fee, (pot + self.owed[FUND]) // seats)
+        seat_fee = min(seat_fee, pot // seats)
     fees: uint256 = seats * seat_fee
-    self.owed[FUND] -= fees - min(fees, pot)
-    rest: uint256 = pot - min(fees, pot)
+    rest: uint256 = pot - fees
     reserve: uint256 = 0
     if outcome == CONVICTED:
         share: uint256 = min(slashed // 2, rest)
@@ -729,13 +733,15 @@ def _settle(game: uint256, state: play.State, outcome: uint256):
         to_challenger += share - reserve
         self._reserves[channel] = (accuser & (2**160 - 1)) | (reserve << 160)
         rest -= share
-    else:
+    elif outcome == ACQUITTED:
         to_provider += rest
         rest = 0
+    kept: uint256 = rest if others > 0 else 0
+    self._purses[channel] = (others << 128) | kept
     paid: uint256 = 0
     fined: uint256 = 0
     paid, fined = self._pay_seats(game, seat_fee, outcome != VOID)
-    self.owed[FUND] += rest + fees - paid + fined
+    self.owed[FUND] += rest - kept + fees - paid + fined
     if to_challenger > 0:
         self.owed[self._low(accuser)] += to_challenger
     if to_provider > 0:

@@ -1,6 +1,6 @@
 """Compile the contracts into the artifacts that the wheel ships, or check that they are what the sources give.
 
-    python contracts/build.py            write src/minga/chain/artifacts/{Registry,Market,Token,BlockBeacon,Disputes}.json
+    python contracts/build.py            write src/minga/chain/artifacts/NAME.json for each of `CONTRACTS`
     python contracts/build.py --check    rebuild and compare; exit 1 on a difference
 
 Knows: Vyper and its settings. Does not know: chains, deployments. Rule: an artifact is a pure function of the sources

@@ -28,7 +28,7 @@ REFUGE = Address("0x" + "5b" * 20)
 STYLES = ("for the cheat", "for the cheat", "silent", "never reveals", "random")
 VOTINGS = (Phase.VOTE, Phase.REVEAL, Phase.POOL_VOTE, Phase.POOL_REVEAL)
 SALT = b"pepper!!" * 4
-GAMES = 12
+GAMES = 25
 """Games of a season: schedules that the campaign counts."""
 
 
@@ -91,7 +91,7 @@ class Season:
             steps += 1
             assert steps < 20_000, "the season does not end"
             self.step()
-            if steps % 40 == 0:
+            if steps % 150 == 0:
                 invariants.check_all(self.world)
         self.settle_all()
         self.judge()
@@ -172,9 +172,9 @@ class Season:
         world = self.world
         for party in sorted(world.referees, key=lambda each: each.address in self.colluders):
             number = world.rules.pool.number_of(party.address)
-            if number is None or world.rules.pool.is_free(number, world.now):
-                if party.address not in self.colluders or self._room_for_colluder():
-                    world.act(party, "join", world.preset.referee_stake)
+            out = number is None or world.rules.pool.is_free(number, world.now)
+            if out and (party.address not in self.colluders or self._room_for_colluder()):
+                world.act(party, "join", world.preset.referee_stake)
 
     def _room_for_colluder(self) -> bool:
         active = [self.world.rules.pool.seats[seat].referee for seat in seats_in(self.world.rules.pool.active)]
@@ -283,6 +283,8 @@ class Season:
         dice, world, live = self.dice, self.world, self.live()
         if world.freezing and rarely(dice, 6):
             self._freeze()
+        elif world.jobs and rarely(dice, 12):
+            self._lease_ends(dice.choice(world.jobs))
         elif not live or rarely(dice, 10):
             self._referees_come_and_go()
         elif rarely(dice, 4):
@@ -393,12 +395,8 @@ class Season:
         world.may_receive.add(REFUGE)
         for job in world.jobs:
             self._end(job)
-        for party in world.referees:
-            if world.rules.pool.active >> (world.rules.pool.number_of(party.address) or 63) & 1:
-                world.act(party, "leave")
-        for party in world.referees:
-            if world.rules.pool.number_of(party.address) == 0 and not world.rules.pool.seats[0].free_at:
-                world.act(party, "leave")
+        for seat in seats_in(world.rules.pool.active):
+            assert world.act(world.referee_of(seat), "leave")
         world.machine.set_time(world.now + world.preset.game_seconds_max)
         fund = Party("fund", FUND, self.validator.key, self.validator.agent)
         for party in (*world.people, *world.referees, fund):
@@ -406,7 +404,8 @@ class Season:
                 receiver = REFUGE if party.address in world.ledger.frozen else party.address
                 assert world.act(party, "withdraw", receiver), "somebody's money is stuck"
 
-    def _end(self, job: Job) -> None:
+    def _lease_ends(self, job: Job) -> None:
+        """A lease is closed, or its hold is over and ended, or what there is to apply is applied."""
         world, lease = self.world, job.lease
         account = world.spec.accounts[lease.id]
         if account.phase in (LeasePhase.OPEN, LeasePhase.CLOSING):
@@ -418,8 +417,25 @@ class Season:
                 job.provider, world.market, "close", args,
                 lambda: world.spec.close(job.provider.address, world.now, lease, cumulative, signature),
             )  # fmt: skip
-        for _ in range(2):
+        elif account.phase is LeasePhase.HELD and self.dice.integer(0, 1):
+            args = (lease.as_tuple(),)
+            world.call(
+                world.stranger, world.market, "finish_hold", args, lambda: world.spec.finish_hold(world.now, lease)
+            )
+        else:
             world.act(world.stranger, "apply", lease)
+
+    def _end(self, job: Job) -> None:
+        if self.world.spec.accounts[job.lease.id].phase is not LeasePhase.HELD:
+            self._lease_ends(job)
+        self.world.act(self.world.stranger, "apply", job.lease)
+        channel = job.commitment.channel
+        assert self.world.rules.reserves.get(channel, ("", 0))[1] == 0, "a tenant's share is stuck"
+        for seen in self.world.applied[int(channel, 16)]:
+            if seen["for_challenger"]:
+                assert seen["for_tenant"] + seen["held"] == seen["paid"], (
+                    "a tenant was not made whole, or more than that"
+                )
 
     def judge(self) -> None:
         """Nobody honest was harmed, every game ended, and not a unit is left behind."""

@@ -1,12 +1,13 @@
 """Disputes and its specification, driven with the same calls, beside Market's and Registry's.
 
-What it is: a `World` with an arbiter in it, referees, and work of which the test knows whether it was done rightly; `act`
-makes one call on both sides and compares their answers. What it does not know: which calls to make (`dispute_schedule`,
-`dispute_players`), and what must always hold (`dispute_invariants`).
+What it is: a `World` with an arbiter in it, referees, and work of which the test knows whether it was done rightly;
+`act` makes one call on both sides and compares their answers. What it does not know: which calls to make
+(`dispute_schedule`, `dispute_players`), and what must always hold (`dispute_invariants`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -86,6 +87,7 @@ class DisputeWorld(World):
     jobs: list[Job] = field(default_factory=list)
     began: dict[int, int] = field(default_factory=dict)
     finished: dict[int, dict[str, int]] = field(default_factory=dict)
+    applied: defaultdict[int, list[dict[str, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +132,9 @@ class DisputeWorld(World):
     def _note_Finished(self, record: None, seen: dict[str, int]) -> None:
         assert seen["game"] not in self.finished, "a game ended twice"
         self.finished[seen["game"]] = seen
+
+    def _note_Applied(self, record: None, seen: dict[str, int]) -> None:
+        self.applied[seen["channel"]].append(seen)
 
     def keep(self, party: Party, round: int) -> bool:
         """Somebody keeps a round of the beacon."""

@@ -198,7 +198,7 @@ class PyEvm:
 
 
 def block_hash(number: int) -> bytes:
-    """The hash that block `number` has on both machines: that of its number as text, as revm gives it without a chain."""
+    """The hash of block `number` on both machines: of its number as text, as revm has it without a chain."""
     return keccak(str(number).encode())
 
 

@@ -44,6 +44,8 @@ class Disputes:
     """What tenants paid, gross, once it was taken down."""
     reserves: dict[Hash32, tuple[Address, int]] = field(default_factory=dict)
     """Of a slash, what waits for the tenant's claim; the challenger gets the rest."""
+    left: dict[Hash32, int] = field(default_factory=dict)
+    """What a conviction left, kept while there are games that it made void: it pays their seats."""
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.preset)
@@ -246,7 +248,8 @@ class Disputes:
         playing = [table for table in self.tables.values() if table.phase is not Phase.DONE]
         prepaid = sum(self._appeal_price(table) for table in playing if table.appellant)
         reserves = sum(amount for _, amount in self.reserves.values())
-        return sum(self.owed.values()) + reserves + self.pool.stakes + len(playing) * self.preset.bond + prepaid
+        kept = reserves + sum(self.left.values()) + self.pool.stakes + len(playing) * self.preset.bond
+        return sum(self.owed.values()) + kept + prepaid
 
     def game_of(self, game: int, now: int) -> Game:
         """The game as it is now."""
@@ -305,7 +308,7 @@ class Disputes:
         lost = {Outcome.CONVICTED: Player.PROVIDER, Outcome.ACQUITTED: Player.CHALLENGER}.get(outcome)
         prepaid = self._appeal_price(table) if table.appellant else 0
         back = {Player.PROVIDER: 0, Player.CHALLENGER: 0 if lost is Player.CHALLENGER else self.preset.bond}
-        pot = self.preset.bond if lost is Player.CHALLENGER else slashed
+        pot = self.left.pop(table.channel, 0) + (self.preset.bond if lost is Player.CHALLENGER else slashed)
         if table.appellant is lost:
             pot += prepaid
         elif table.appellant:
@@ -317,9 +320,14 @@ class Disputes:
             reserve = min(table.exposure, share)
             self.reserves[table.channel] = table.challenger, reserve
             back[Player.CHALLENGER] += share - reserve
-            self._owe(self.fund, rest - share)
-        else:
+            rest -= share
+        elif lost is Player.CHALLENGER:
             back[Player.PROVIDER] += rest
+            rest = 0
+        if any(each.channel == table.channel and each.phase is not Phase.DONE for each in self.tables.values()):
+            self.left[table.channel] = rest
+        else:
+            self._owe(self.fund, rest)
         if lost is not None:
             self._fine(game, table, now)
         self._owe(table.provider, back[Player.PROVIDER])
@@ -333,15 +341,13 @@ class Disputes:
         return self.registry.slash(self.address, table.provider, wanted, self.address)
 
     def _pay_seats(self, game: int, table: Table, pot: int) -> int:
-        """Pay revealed votes out of the pot, then out of what the fund has here; what the pot has left."""
+        """Pay revealed votes out of the pot, less each where it is too small; what the pot has left."""
         votes = [seat for ballots in table.votings for seat in seats_in(ballots.revealed)]
-        fee = min(self.preset.seat_fee, (pot + self.owed.get(self.fund, 0)) // len(votes)) if votes else 0
-        from_pot = min(fee * len(votes), pot)
-        self._owe(self.fund, from_pot - fee * len(votes))
+        fee = min(self.preset.seat_fee, pot // len(votes)) if votes else 0
         for seat in votes:
             present = self.pool.was_in(seat, game)
             self._owe(self.pool.seats[seat].referee if present else self.fund, fee)
-        return pot - from_pot
+        return pot - fee * len(votes)
 
     def _fine(self, game: int, table: Table, now: int) -> None:
         silent = [seat for each in table.votings for seat in seats_in(each.voters & ~each.revealed)]
