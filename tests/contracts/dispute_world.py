@@ -239,8 +239,3 @@ class DisputeWorld(World):
 def wrong_child(shown: tuple[bytes, ...], true: tuple[bytes, ...]) -> int | None:
     """The first of 16 nodes that differs."""
     return next((at for at in range(ARITY) if shown[at] != true[at]), None)
-
-
-def other(commitment: Commitment) -> Commitment:
-    """The same commitment with more at stake: one that nobody made."""
-    return replace(commitment, exposure=Amount(commitment.exposure + 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dispute_gas
 from evm import Machine
 from stage import DEPOSIT, HOLD, WINDOW, Stage
 from token_signatures import authorization_signature, permit_signature
@@ -147,4 +148,4 @@ def withdraw_gas(machine: Machine) -> int:
 def measure(new_machine: Callable[[], Machine]) -> dict[str, int]:
     """Gas by scene, sorted by name."""
     found = Scenes(new_machine()).measure() | {"withdraw": withdraw_gas(new_machine())}
-    return dict(sorted(found.items()))
+    return dict(sorted((found | dispute_gas.measure(new_machine)).items()))
