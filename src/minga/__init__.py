@@ -16,9 +16,10 @@ _PUBLIC = {
     "function": "minga.sdk",
     "JobSpec": "minga.client.jobfile",
     "MingaError": "minga.core.errors",
+    "trace": "minga.verify.trace",
 }
 
-__all__ = ["Client", "JobHandle", "JobSpec", "MingaError", "__version__", "function"]
+__all__ = ["Client", "JobHandle", "JobSpec", "MingaError", "__version__", "function", "trace"]
 
 
 def __getattr__(name: str) -> Any:
