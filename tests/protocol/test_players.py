@@ -33,7 +33,7 @@ def test_the_first_difference_is_found_whatever_comes_after(data):
     honest = leaves_of(count)
     tree = Tree(cheated(honest, first, again=data.draw(st.booleans())))
     leaf, moves = play(tree, Challenger(count, honest[:known]))
-    assert leaf == first
+    assert leaf == max(1, first), "leaf 0 is held against the work when leaf 1 is disputed"
     assert moves == 2 * rounds_for(count)
 
 
@@ -58,6 +58,11 @@ def test_a_game_over_a_whole_tree_has_ten_moves():
     honest = leaves_of(16) * (count // 16) + leaves_of(1)
     tree = Tree([*honest[:first], keccak(b"wrong")])
     assert play(tree, Challenger(count, honest)) == (first, 10)
+
+
+def test_a_trace_of_one_leaf_has_only_that():
+    """Nothing was done; the contract refuses to dispute it, and whoever asks is told which leaf is wrong."""
+    assert play(Tree([keccak(b"wrong")]), Challenger(1, leaves_of(1))) == (0, 2)
 
 
 def test_what_the_challenger_does_not_know_it_does_not_pick():

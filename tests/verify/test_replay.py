@@ -63,7 +63,7 @@ def test_leaf_0_is_made_by_the_job_itself(odds, tmp_path):
 
 def test_a_replay_from_the_jobs_own_beginning_needs_no_state(odds, tmp_path):
     facts, leaves = read_trace(odds)
-    command = replay_command("", facts, 0, 2, "", own=True)
+    command = replay_command("", facts, 0, 2, "", source="own")
     assert replay_here(Odds().train, command, tmp_path / "replay", None).leaves == tuple(leaves[1:3])
 
 
@@ -121,7 +121,7 @@ def test_a_replay_that_fails_is_an_error(tmp_path):
     zero = replay_command("exit 3", FACTS, 0, 0, str(folder))
     with pytest.raises(JobFailed, match="exit code 3"):
         run_replay(zero, tmp_path, folder, None, VARIABLES)
-    silent = replay_command("true", FACTS, 0, 3, str(folder), own=True)
+    silent = replay_command("true", FACTS, 0, 3, str(folder), source="own")
     with pytest.raises(JobFailed, match="0 leaves of 3"):
         run_replay(silent, tmp_path, folder, None, VARIABLES)
     with pytest.raises(JobFailed, match="took over"):
@@ -132,7 +132,7 @@ def test_a_replay_that_fails_is_an_error(tmp_path):
 
 def test_a_job_that_ends_before_the_last_leaf_is_an_error(odds, tmp_path):
     facts, _ = read_trace(odds)
-    command = replay_command("", facts, 0, facts.leaves - 1, "", own=True)
+    command = replay_command("", facts, 0, facts.leaves - 1, "", source="own")
     with pytest.raises(JobFailed, match="leaves of"):
         replay_here(lambda settings: Odds().train(settings, steps=3), command, tmp_path / "replay", None)
 
@@ -146,16 +146,36 @@ def test_a_command_is_data():
     }  # fmt: skip
     assert (command.start, command.last, command.expected) == ("states/00000005.state", "states/00000007.state", 2)
     assert replay_command("x", FACTS, 10, 12, "/r").environment["MINGA_REPLAY"] == "10:12:23"
-    assert replay_command("x", FACTS, 0, 12, "/r", own=True).start is None
+    assert replay_command("x", FACTS, 0, 12, "/r", source="own").start is None
 
 
 @pytest.mark.parametrize(
-    ("after", "until", "own"),
-    [(1, 2, False), (5, 5, False), (5, 4, False), (5, 13, False), (-5, 1, False), (5, 6, True)],
+    ("after", "until", "source"),
+    [
+        (1, 2, "kept"),
+        (5, 5, "kept"),
+        (5, 4, "kept"),
+        (5, 13, "kept"),
+        (-5, 1, "kept"),
+        (5, 6, "own"),
+        (12, 13, "given"),
+    ],
 )
-def test_a_command_for_leaves_that_are_not_there_is_refused(after, until, own):
+def test_a_command_for_leaves_that_are_not_there_is_refused(after, until, source):
     with pytest.raises(InvalidInput):
-        replay_command("x", FACTS, after, until, "/r", own)
+        replay_command("x", FACTS, after, until, "/r", source)
+
+
+def test_a_referee_does_one_leaf_from_a_state_that_it_is_given(odds, tmp_path):
+    facts, leaves = read_trace(odds)
+    last = facts.leaves - 1
+    start = odds / state_name(0)
+    if last > 1:
+        made = replay_here(Odds(5).train, replay_command("", facts, 0, last - 1, ""), tmp_path / "first", start)
+        assert file_hash(made.state) == leaves[last - 1]
+        start = made.state
+    command = replay_command("", facts, last - 1, last, "", "given")
+    assert replay_here(Odds(6).train, command, tmp_path / "second", start).leaves == (leaves[last],)
 
 
 def test_the_state_to_start_from_is_the_last_kept_before_the_leaf():

@@ -80,7 +80,7 @@ class Challenger:
                 return None
             whole = begin + below <= self.known or self.known == self.leaves
             if not whole or child != own:
-                return at
+                return 1 if begin + below == 1 and self.leaves > 1 else at
         return None
 
 

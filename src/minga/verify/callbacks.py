@@ -4,7 +4,7 @@
 
     tracer = TrainerTrace()
     trainer = Trainer(..., callbacks=[tracer])
-    trainer.train(resume_from_checkpoint=tracer.start())
+    trainer.train(resume_from_checkpoint=tracer.start(trainer))
 
 A leaf is taken when a step is about to begin, its batch fetched already, because that is the one moment at which both
 a training and its replay can be stopped; the last one after the last step. What a batch holds must depend on its place
@@ -54,11 +54,23 @@ class _Hooks:
 
     def _about_to_step(self, done: int, anew: bool = False) -> None:
         assert self.run is not None
-        if self._begun:
-            self.run.done(done)
-            return
-        self._begun = True
-        self.run.begin(done, anew)
+        try:
+            if self._begun:
+                self.run.done(done)
+            else:
+                self._begun = True
+                self.run.begin(done, anew)
+        except BaseException:  # the end of a replay is one, too
+            self._close(whole=False)
+            raise
+
+    def _last_step_done(self, done: int) -> None:
+        assert self.run is not None
+        try:
+            self.run.done(done, last=True)
+        except BaseException:
+            self._close(whole=False)
+            raise
 
     def _close(self, whole: bool) -> None:
         run, self.run = self.run, None
@@ -73,7 +85,7 @@ def _nothing(*given: Any, **named: Any) -> None:
 class TrainerTrace(_Hooks):
     """A callback for `transformers.Trainer`, see the module. One process; gradient accumulation counts as one step."""
 
-    def start(self) -> str | None:
+    def start(self, trainer: Any) -> str | None:
         """What to give `Trainer.train` as `resume_from_checkpoint`: None, but in a replay from the middle a folder.
 
         The folder holds the weights and the number of steps done, from which Trainer finds its place in the data; the
@@ -89,7 +101,8 @@ class TrainerTrace(_Hooks):
         folder = Path(tempfile.mkdtemp(prefix="minga-replay-"))
         weights = {name: tensor.contiguous() for name, tensor in state["models"]["0"]["parameters"].items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        (folder / "trainer_state.json").write_text(json.dumps({"global_step": state["step"]}))
+        facts = {"global_step": state["step"], "train_batch_size": trainer.args.train_batch_size}
+        (folder / "trainer_state.json").write_text(json.dumps(facts))
         return str(folder)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -103,8 +116,7 @@ class TrainerTrace(_Hooks):
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """The last leaf, after the last step."""
         if state.global_step >= state.max_steps or control.should_training_stop:
-            assert self.run is not None
-            self.run.done(state.global_step, last=True)
+            self._last_step_done(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Close the trace."""
@@ -144,7 +156,7 @@ class LightningTrace(_Hooks):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The last leaf, and close the trace."""
         if self.run is not None and self._begun and trainer.global_step != self._done:
-            self.run.done(trainer.global_step, last=True)
+            self._last_step_done(trainer.global_step)
         self._close(whole=True)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

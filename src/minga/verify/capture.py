@@ -186,7 +186,7 @@ def _restore_extra(mine: Any, saved: dict[str, Any], name: str) -> Any:
         fresh = dict(value)
         mine.clear()
         mine.update(fresh)
-    elif hasattr(mine, "dtype") and hasattr(mine, "shape") and getattr(mine, "shape", ()) is not None:
+    elif hasattr(mine, "dtype") and hasattr(mine, "shape"):
         return _restore_elements(mine, value, name)
     else:
         return value

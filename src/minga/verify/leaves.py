@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minga.core.codec import canonical_json, parse_json
-from minga.core.errors import InvalidInput, TooLarge
+from minga.core.errors import DiskFull, InvalidInput, TooLarge
 
 LEAF_BYTES = 32
 LEAVES_MAX = 1 << 20
@@ -98,7 +98,8 @@ class TraceWriter:
         self.count, self.steps = self.count + 1, steps
         if not regular:
             self._save()
-        os.write(self._leaves, leaf)
+        if os.write(self._leaves, leaf) != LEAF_BYTES:
+            raise DiskFull("a leaf could not be written whole", "give the job more disk")
 
     def close(self) -> None:
         """Write the last numbers and make everything durable."""

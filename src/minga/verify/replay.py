@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from minga.core.errors import InvalidInput, JobFailed
 from minga.verify.leaves import TraceFacts, read_leaves, state_name
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from minga.verify.trace import Settings
 
 OUTPUT_CHARS = 2000
+
+Source = Literal["kept", "given", "own"]
+"""Where a replay begins: at a state kept in the trace; at one that was made by another replay, as a referee does who
+looks at one leaf alone; as the job itself begins, without a state.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +82,21 @@ def first_difference(mine: Sequence[bytes], theirs: Sequence[bytes], after: int 
 
 
 def replay_command(
-    run: str, facts: TraceFacts, after: int, until: int, folder: str, own: bool = False
+    run: str, facts: TraceFacts, after: int, until: int, folder: str, source: Source = "kept"
 ) -> ReplayCommand:
     """How to do leaves `after` + 1 … `until` of a trace again; (0, 0) for leaf 0, as the job itself makes it.
 
-    `run` is the job's command; `folder` the replay's folder as the job sees it; `own`: begin as the job does and not
-    from the state file of leaf 0.
+    `run` is the job's command; `folder` the replay's folder as the job sees it; `source` where it begins.
 
     Raises:
-        InvalidInput: there are no such leaves, or no state is kept at `after`.
+        InvalidInput: there are no such leaves, or there is no such state at `after`.
     """
     zero = after == until == 0
-    if not (zero or 0 <= after < until < facts.leaves) or after % facts.keep:
-        raise InvalidInput(
-            f"leaves ({after}, {until}] of {facts.leaves}, a state every {facts.keep}", "start from a kept state"
-        )
-    if own and after:
-        raise InvalidInput(f"the job's own beginning is not leaf {after}", "start from leaf 0")
+    if not (zero or 0 <= after < until < facts.leaves):
+        raise InvalidInput(f"no leaves ({after}, {until}] among {facts.leaves}", "count leaves from 0")
+    if after % (facts.keep if source == "kept" else 1) or (source == "own" and after):
+        fact = f"the state of leaf {after} is not kept, one in {facts.keep} is"
+        raise InvalidInput(fact, "start from a kept state, or from one that is given")
     short = until == facts.leaves - 1 and facts.steps % facts.every
     environment = {
         "MINGA_TRACE_DIR": "",
@@ -103,7 +106,7 @@ def replay_command(
         "MINGA_REPLAY": f"{after}:{until}" + (f":{facts.steps}" if short and until else ""),
         "MINGA_REPLAY_DIR": folder,
     }
-    start = None if zero or own else state_name(after)
+    start = None if zero or source == "own" else state_name(after)
     return ReplayCommand(run, environment, folder, start, max(1, until - after), state_name(until))
 
 

@@ -26,6 +26,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,7 +110,11 @@ def pack(state: Any) -> Packed:
         InvalidInput: it holds something that has no form here (the fact says where), or is nested over 13 levels.
     """
     parts: list[memoryview] = []
-    tree = _encode(state, parts, "state", 0)
+    try:
+        tree = _encode(state, parts, 0)
+    except _NoForm as error:
+        where = "state" + "".join(reversed(error.path))
+        raise InvalidInput(f"{where[:200]} {error.what}", error.remedy) from None
     try:
         text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -144,28 +149,56 @@ def file_hash(path: Path) -> bytes:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def _encode(value: Any, parts: list[memoryview], where: str, depth: int) -> Any:
+class _NoForm(Exception):
+    """What has no form, and where: `path` is filled from the inside out while the error passes the levels."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what, self.remedy = what, remedy
+        self.path: list[str] = []
+
+
+def _encode(value: Any, parts: list[memoryview], depth: int) -> Any:
     """The header's form of `value`; tensors' bytes are appended to `parts`."""
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value
     if kind is int:
-        return value if abs(value) <= SAFE_INTEGER else ["int", _digits(value, where)]
+        return value if abs(value) <= SAFE_INTEGER else ["int", _digits(value)]
     if kind is float:
         return ["float", struct.pack(">d", value).hex()]
-    if depth >= DEPTH_MAX:
-        raise InvalidInput(f"{where[:200]} is nested over {DEPTH_MAX} levels", "keep flatter values in the state")
-    if isinstance(value, Mapping):
-        pairs = [[key, _encode(value[key], parts, f"{where}.{key}", depth + 1)] for key in _sorted_keys(value, where)]
-        return ["map", *pairs]
-    if isinstance(value, list | tuple):
-        name = "list" if isinstance(value, list) else "tuple"
-        return [name, *(_encode(item, parts, f"{where}[{at}]", depth + 1) for at, item in enumerate(value))]
+    if hasattr(value, "detach") and hasattr(value, "layout"):  # before the slow questions, since most values are these
+        return _encode_elements(value, "tensor", parts)
+    if isinstance(value, list | tuple | Mapping):
+        if depth >= DEPTH_MAX:
+            raise _NoForm(f"is nested over {DEPTH_MAX} levels", "keep flatter values in the state")
+        return _encode_many(value, parts, depth + 1)
     if isinstance(value, bytes):
         return ["bytes", value.hex()]
     if isinstance(value, int | float | str):  # subclasses: numpy.float64, enumerations of integers and of text
-        return _encode(_plain(value), parts, where, depth)
-    return _encode_elements(value, parts, where)
+        return _encode(_plain(value), parts, depth)
+    return _encode_elements(value, "array", parts)
+
+
+def _encode_many(value: Any, parts: list[memoryview], depth: int) -> list[Any]:
+    """The form of a map, list or tuple."""
+    if isinstance(value, Mapping):
+        form: list[Any] = ["map"]
+        for key in _sorted_keys(value):
+            try:
+                form.append([key, _encode(value[key], parts, depth)])
+            except _NoForm as error:
+                error.path.append(f".{key}")
+                raise
+        return form
+    form = ["list" if isinstance(value, list) else "tuple"]
+    for at, item in enumerate(value):
+        try:
+            form.append(_encode(item, parts, depth))
+        except _NoForm as error:
+            error.path.append(f"[{at}]")
+            raise
+    return form
 
 
 def _plain(value: Any) -> Any:
@@ -175,36 +208,38 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, float) else str.__str__(value)
 
 
-def _sorted_keys(value: Mapping[Any, Any], where: str) -> list[Any]:
+def _sorted_keys(value: Mapping[Any, Any]) -> list[Any]:
+    kinds = set(map(type, value))
+    if kinds == {str} or (kinds == {int} and max(map(abs, value)) <= SAFE_INTEGER):
+        return sorted(value)
     for key in value:
         if type(key) is not str and (type(key) is not int or abs(key) > SAFE_INTEGER):
-            raise InvalidInput(f"{where[:200]} has the key {str(key)[:40]!r}", "use text or integers as keys")
+            raise _NoForm(f"has the key {str(key)[:40]!r}", "use text or integers as keys")
     return sorted(value, key=lambda key: (type(key) is str, key))
 
 
-def _digits(value: int, where: str) -> str:
+def _digits(value: int) -> str:
     if value.bit_length() > DIGITS_MAX * 3:
-        raise InvalidInput(f"{where[:200]} is an integer of {value.bit_length()} bits", "keep it in an array")
+        raise _NoForm(f"is an integer of {value.bit_length()} bits", "keep it in an array")
     return str(value)
 
 
-def _encode_elements(value: Any, parts: list[memoryview], where: str) -> list[Any]:
+def _encode_elements(value: Any, kind: str, parts: list[memoryview]) -> list[Any]:
     """The form of a tensor or an array."""
-    name: str | None = None
-    if _is_array(value):
-        kind, array = "array", _little_endian(value)
-        name = _NAMES.get(array.dtype.name)
-    elif hasattr(value, "detach") and hasattr(value, "layout"):
-        kind, (name, array) = "tensor", _elements(value, where)
+    if kind == "tensor":
+        name, flat = _elements(value)
+    elif _is_array(value):
+        array = _little_endian(value)
+        name, flat = _NAMES.get(array.dtype.name), array.reshape(-1).view("uint8")
     else:
         what = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise InvalidInput(f"{where[:200]} is a {what}, which has no form in a state", "keep plain values and tensors")
+        raise _NoForm(f"is a {what}, which has no form in a state", "keep plain values and tensors")
     if name is None:
-        raise InvalidInput(f"{where[:200]} has elements of type {value.dtype}", "use numbers or booleans")
+        raise _NoForm(f"has elements of type {value.dtype}", "use numbers or booleans")
     shape = list(value.shape)
     if len(shape) > DIMENSIONS_MAX:
-        raise InvalidInput(f"{where[:200]} has {len(shape)} dimensions", f"use at most {DIMENSIONS_MAX}")
-    parts.append(memoryview(array.reshape(-1).view("uint8")))
+        raise _NoForm(f"has {len(shape)} dimensions", f"use at most {DIMENSIONS_MAX}")
+    parts.append(memoryview(flat))
     return [kind, name, shape]
 
 
@@ -220,22 +255,30 @@ def _little_endian(value: Any) -> Any:
     import numpy as np
 
     array = np.asarray(value)
+    if array.dtype.name not in _NAMES:
+        raise _NoForm(f"has elements of type {array.dtype}", "use numbers or booleans")
     return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
 
 
-def _elements(tensor: Any, where: str) -> tuple[str | None, Any]:
+def _elements(tensor: Any) -> tuple[str | None, Any]:
     """Type and bytes (a numpy array of uint8) of a tensor, which is copied only if it is not on the CPU or has gaps."""
     import torch
 
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise InvalidInput(f"{where[:200]} is sparse, quantised or without data", "register a dense tensor")
     plain = tensor.detach()
-    if plain.device.type != "cpu":
+    if plain.layout is not torch.strided or plain.is_quantized or plain.is_meta:
+        raise _NoForm("is sparse, quantised or without data", "register a dense tensor")
+    if not plain.is_cpu:
         plain = plain.cpu()
-    if plain.is_complex():
-        plain = plain.resolve_conj()
-    plain = plain.resolve_neg().contiguous().reshape(-1)
-    return _NAMES.get(str(tensor.dtype).removeprefix("torch.")), plain.view(torch.uint8).numpy()
+    if plain.is_neg() or plain.is_conj():
+        plain = plain.resolve_conj().resolve_neg()
+    return _torch_names().get(tensor.dtype), plain.reshape(-1).contiguous().view(torch.uint8).numpy()
+
+
+@cache
+def _torch_names() -> dict[Any, str]:
+    import torch
+
+    return {getattr(torch, torch_name): name for name, (torch_name, _) in TYPES.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -249,13 +292,18 @@ def read_state(path: Path, bytes_max: int = STATE_BYTES_MAX) -> Any:
         InvalidInput: not a state, cut short, longer than it says, or not the one form of its value.
         OSError: the file cannot be read.
     """
+    return read_packed(path, bytes_max)[0]
+
+
+def read_packed(path: Path, bytes_max: int = STATE_BYTES_MAX) -> tuple[Any, Packed]:
+    """The state in a file, and its form, which is the file byte for byte; see `read_state`."""
     with path.open("rb") as file:
         header, tree = _read_header(file, bytes_max)
         state = _decode(tree, lambda kind, name, shape: _read_elements(file, kind, name, shape))
     again = pack(state)
     if again.header != header:
         raise InvalidInput("the header is not the one form of its state", "take the file from somebody else")
-    return state
+    return state, again
 
 
 def inspect_state(path: Path, bytes_max: int = STATE_BYTES_MAX) -> Any:

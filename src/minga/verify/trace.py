@@ -35,7 +35,7 @@ from typing import Any, Self
 from minga.core.errors import BadArtifact, Conflict, InvalidInput
 from minga.verify.capture import Subject
 from minga.verify.leaves import DETERMINISM, LEAVES_MAX, NUMBER_MAX, TraceWriter, state_name
-from minga.verify.state import Packed, file_hash, pack, read_state
+from minga.verify.state import Packed, pack, read_packed
 
 LEAF_FORMAT = "minga leaf 1"
 _in_use: set[Path] = set()
@@ -292,8 +292,10 @@ class _Replay:
             return first
         if not path.exists():
             raise InvalidInput(f"no {path}", f"start from a kept state, or put that of leaf {self.after} there")
-        step = subject.restore(read_state(path))
-        if pack(subject.capture(step)).hash() != file_hash(path):
+        state, packed = read_packed(path)
+        expected = packed.hash()  # before the state is in use
+        step = subject.restore(state)
+        if pack(subject.capture(step)).hash() != expected:
             raise BadArtifact(
                 f"the state of leaf {self.after} does not come back as it was saved",
                 "register whatever changes with the steps, and nothing that cannot be put back",
