@@ -8,6 +8,7 @@ A job like any other: it knows nothing of leases or money, only these variables,
 | MINGA_OUTPUT_DIR      | model.safetensors, config.json, tokenizer.json, loss.csv, result.json                |
 | MINGA_PROGRESS        | one JSON line is appended per report: `{"step": n, "total": n, "loss": x, "text": …}` |
 | OMP_NUM_THREADS       | threads (1 by default); another number sums in another order, so it is another run   |
+| MINGA_TRACE_DIR       | a hash of the state after every step, if the trace library is on PYTHONPATH          |
 
 Exit codes: 0 trained; 2 bad input, nothing written; 143 stopped by SIGTERM after a checkpoint, start again to go on.
 
@@ -19,7 +20,9 @@ killed, on the same kind of processor.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -42,6 +45,8 @@ import torch  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 from transformers.utils import logging  # noqa: E402
+
+minga = importlib.import_module("minga") if importlib.util.find_spec("minga") else None  # only if it was sent along
 
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 128 + signal.SIGTERM
@@ -277,16 +282,18 @@ def report(step: int, total: int, loss: float) -> None:
 
 def train(run: Run, state: State, tokens: np.ndarray, checkpoint: Path, every: int, stop: Stop) -> bool:
     """Train to the end of the run, with a checkpoint every `every` steps; False when SIGTERM came first."""
-    while len(state.losses) < run.steps:
-        loss = train_step(run, state, tokens)
-        step = len(state.losses)
-        if step % 10 == 0 or step == run.steps:
-            report(step, run.steps, loss)
-        if step % every == 0 or step == run.steps or stop.asked:
-            save(checkpoint, run, state)
-        if stop.asked and step < run.steps:
-            print(f"stopped by SIGTERM; step {step} is kept in {checkpoint}", flush=True)
-            return False
+    first, extra = len(state.losses), {"batches": state.batches, "losses": state.losses}
+    with minga.trace(state.model, state.optimiser, extra=extra) if minga else contextlib.nullcontext() as traced:
+        for step in traced.steps(run.steps, first) if traced else range(first, run.steps):
+            loss = train_step(run, state, tokens)
+            done = step + 1
+            if done % 10 == 0 or done == run.steps:
+                report(done, run.steps, loss)
+            if done % every == 0 or done == run.steps or stop.asked:
+                save(checkpoint, run, state)
+            if stop.asked and done < run.steps:
+                print(f"stopped by SIGTERM; step {done} is kept in {checkpoint}", flush=True)
+                return False
     return True
 
 

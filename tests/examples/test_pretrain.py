@@ -18,6 +18,9 @@ import pytest
 
 from minga.client.jobfile import load_job_file
 from minga.runtimes.environments import build_ai_environment
+from minga.verify.leaves import read_trace, state_name
+from minga.verify.library import trace_library
+from minga.verify.replay import collect, prepare, replay_command
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pretrain"
 TRAIN = EXAMPLE / "train.py"
@@ -34,6 +37,7 @@ class Job:
         self.outputs = folder / "out"
         self.progress = folder / "progress"
         self.python = python
+        self.more: dict[str, str] = {}
         folder.mkdir()
         if pipe:
             os.mkfifo(self.progress)
@@ -42,7 +46,7 @@ class Job:
         """Start the program as a provider would, its output piped."""
         folders = {"MINGA_CHECKPOINT_DIR": self.checkpoint.parent, "MINGA_OUTPUT_DIR": self.outputs}
         env = os.environ | {name: str(path) for name, path in folders.items()}
-        env |= {"MINGA_PROGRESS": str(self.progress), "OMP_NUM_THREADS": "1"}
+        env |= {"MINGA_PROGRESS": str(self.progress), "OMP_NUM_THREADS": "1"} | self.more
         command = [self.python, str(TRAIN), *SMALL, *more]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
@@ -146,6 +150,31 @@ def test_a_finished_run_started_again_writes_the_same_outputs(whole, tmp_path, p
     assert code == 0, output
     assert "resuming after step 30" in output
     assert job.results() == whole[0].results()
+
+
+def test_a_part_of_a_traced_run_is_done_again(whole, tmp_path, python):
+    """With the trace library alone on the path, in the jobs' environment; what is trained is the same as untraced."""
+    library, folder = tmp_path / "library", tmp_path / "replay"
+    for name, data in trace_library().items():
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_bytes(data)
+    job = Job(tmp_path / "job", python)
+    job.more = {"PYTHONPATH": str(library), "MINGA_TRACE_DIR": str(tmp_path / "trace"), "MINGA_TRACE_KEEP": "10"}
+    code, output = job.run()
+    assert code == 0, output
+    assert job.results() == whole[0].results()
+    facts, leaves = read_trace(tmp_path / "trace")
+    assert (facts.steps, facts.leaves) == (30, 31)
+
+    command = replay_command("", facts, 20, 23, str(folder))
+    prepare(command, folder, tmp_path / "trace" / state_name(20))
+    again = Job(tmp_path / "again", python)
+    again.more = {"PYTHONPATH": str(library), **command.environment}
+    code, output = again.run()
+    assert code == 0, output
+    assert collect(command, folder).leaves == tuple(leaves[21:24])
+    assert "step 30/30" not in output
+    assert not again.outputs.exists()
 
 
 # Runs the program on each pair of arguments and checkpoint folder in one process: loading PyTorch takes seconds.
