@@ -82,7 +82,9 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What a seed gave. `cpu_s` is that of its whole honest run of 200 steps, traced; 0 if there was none."""
+    """What a seed gave. `cpu_s` is that of its whole honest run of 200 steps, traced (0 if there was none); `spent_s`
+    that of everything.
+    """
 
     seed: int
     trials: list[Trial] = field(default_factory=list)
@@ -90,6 +92,7 @@ class Outcome:
     audits: int = 0
     flagged: int = 0
     error: str = ""
+    spent_s: float = 0.0
 
 
 @dataclass
@@ -127,6 +130,7 @@ class Tally:
         self.flagged += outcome.flagged
         if outcome.flagged or outcome.error:
             self.faults.append({"seed": outcome.seed, "what": outcome.error or f"{outcome.flagged} audits flagged"})
+        self.cpu_s += outcome.spent_s
         self.next = outcome.seed + 1
 
     def total(self, name: str) -> int:
@@ -287,7 +291,7 @@ def outcome(job: tuple[int, bool, bool]) -> Outcome:
     """Everything of a seed: (seed, whether it is attacked, whether it is audited)."""
     seed, attack, honest = job
     torch.set_num_threads(1)
-    result, dice = Outcome(seed), Random(seed)
+    result, dice, started = Outcome(seed), Random(seed), process_time()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as text:
         folder = Path(text)
@@ -301,6 +305,7 @@ def outcome(job: tuple[int, bool, bool]) -> Outcome:
                 result.trials = [attacked(work, other, kind, dice) for kind in KINDS]
         except Exception as error:  # whatever breaks a trial is a finding, with its seed
             result.error = f"{type(error).__name__}: {error}"[:500]
+    result.spent_s = process_time() - started
     return result
 
 
@@ -363,10 +368,8 @@ def run(seeds: int, honest: int, first: int, out: Path, processes: int = 1) -> T
     tally = resume(out, first)
     last = first + max(seeds, honest)
     jobs = [(seed, seed < first + seeds, seed < first + honest) for seed in range(tally.next, last)]
-    started, before = process_time(), tally.cpu_s
     for found in outcomes(jobs, processes):
         tally.add(found)
-        tally.cpu_s = before + process_time() - started
         if (tally.next - first) % BATCH == 0 or tally.next == last:
             write(out, tally.as_dict())
             print(
