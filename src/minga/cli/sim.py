@@ -13,6 +13,7 @@ import typer
 from minga.cli.output import print_json, tell
 
 if TYPE_CHECKING:
+    from minga.sim.economics_world import Terms
     from minga.sim.shape import Outcome, Shape
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulated worlds: one seed is one history.")
@@ -98,3 +99,61 @@ def actors() -> None:
 
     for actor in ACTORS.values():
         typer.echo(f"{actor.name:22} {actor.side:9} {actor.bound:8} {actor.story}")
+
+
+@app.command("economics")
+def economics(
+    seed: Annotated[int, typer.Option(min=0, help="Everything random comes from it.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Jobs for each way of cheating.")] = 100_000,
+    rate: Annotated[
+        float | None, typer.Option("--p", min=0.01, max=100, help="Audit rate, % (default: the least for the factor).")
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Stake per exposure (default: what the formula asks at --p).")
+    ] = None,
+    collusion: Annotated[float, typer.Option(min=0, max=100, help="Corrupt validators and referees, %.")] = 30.0,
+    without: Annotated[list[str] | None, typer.Option(help="Leave a rule out: its name, or all.")] = None,
+    breaks: Annotated[bool, typer.Option("--breaks", help="Also say at which values the design breaks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
+) -> None:
+    """Simulate what cheating, auditing and judging bring; the exit code is 1 when something pays that should not."""
+    from minga.core.errors import MissingPrerequisite
+
+    try:
+        from minga.cli.economics_view import show
+        from minga.sim.economics import report
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise MissingPrerequisite("the simulator needs numpy", "pip install numpy") from None
+    terms = terms_of(rate, factor, collusion, without or [])
+    found = report(seed, jobs, terms)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        show(found, breaks)
+    if found.paying:
+        raise typer.Exit(1)
+
+
+def terms_of(rate: float | None, factor: int | None, collusion: float, without: list[str]) -> Terms:
+    """The network that the options describe; rates and shares are percent.
+
+    Raises:
+        InvalidInput: there is no such rule, or no rate is enough for the factor.
+    """
+    from minga.core.errors import InvalidInput
+    from minga.protocol import audit
+    from minga.sim.economics_world import RULES, Terms
+
+    unknown = [name for name in without if name not in (*RULES, "all")]
+    if unknown:
+        raise InvalidInput(f"there is no rule {unknown[0][:40]!r}", f"there are: {', '.join(RULES)}, all")
+    rules = frozenset() if "all" in without else frozenset(RULES) - frozenset(without)
+    share = round(collusion * 100)
+    if rate is None:
+        factor = factor or audit.FACTOR
+        return Terms(rate=audit.floor_bps(factor), factor=factor, collusion=share, rules=rules)
+    if factor is None:
+        return Terms.at(round(rate * 100), collusion=share, rules=rules)
+    return Terms(rate=round(rate * 100), factor=factor, collusion=share, rules=rules)

@@ -51,8 +51,8 @@ MARGIN_BPS = 15_000
 FIXED_COST = 10_000
 """Token units (a cent) for an audit's inputs, start and two messages, whatever is sampled."""
 
-CANARY_BPS = 500
-"""Share of audited commitments that are planted."""
+CANARY_BPS = 250
+"""Share of audited commitments that are planted: what the rest of the fee pays for at the usual rate."""
 
 
 @dataclass(frozen=True, slots=True)
