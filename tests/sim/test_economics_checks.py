@@ -116,7 +116,7 @@ def test_with_the_contracts_rule_alone_a_referee_that_does_nothing_earns_more():
     honest = seat("honest", terms=bare)
     for idle in ("always-convict", "always-acquit", "coin"):
         assert seat(idle, terms=bare) > honest > 0
-    assert seat("silent", terms=bare) == -5
+    assert seat("silent", terms=bare) == -100
 
 
 def test_with_the_rule_work_pays_and_guessing_does_not():

@@ -130,7 +130,7 @@ def _online_needed(terms: Terms) -> float:
 
 def _paying(terms: Terms) -> list[Line]:
     computing = terms.saving / BPS * BPS / terms.margin
-    fine, fee = terms.referee_stake / 20, terms.seat_fee
+    fine, fee = terms.contradicted, terms.seat_fee
     work = audit_pay.FIXED_COST
     rates = sorted({terms.rate, audit.RATE_KNOWN_BPS, audit.RATE_NEW_BPS})
     seat_left = terms.seat_fee - 2 * terms.move_gas - audit_pay.FIXED_COST
@@ -142,6 +142,10 @@ def _paying(terms: Terms) -> list[Line]:
         Line(
             "an honest referee earns more than one who always convicts", "accused who are honest, above",
             100 * work / (fee + fine), "%", "planted challenges of honest work",
+        ),
+        Line(
+            "a referee who always convicts earns nothing", "accused who are honest, above",
+            100 * (fee - 2 * terms.move_gas) / (fee + fine), "%", "a higher fine, more planted challenges",
         ),
         Line(
             "a seat is worth its work", "price of one leaf with the way to it, below", seat_left / DOLLAR, "$",

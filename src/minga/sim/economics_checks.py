@@ -147,11 +147,10 @@ def sit_for_pay(way: str, cases: int, guilty: int, terms: Terms, seed: int) -> E
         "silent": guilt,
     }[way]
     gas = 2 * terms.move_gas
-    fine = terms.referee_stake // 20
     if way == "silent":
-        return Earned(way, np.full(cases, float(-fine)), 0.0, 1.0)
+        return Earned(way, np.full(cases, float(-terms.silence)), 0.0, 1.0)
     agrees = votes_guilty == final_guilty
-    paid = np.where(agrees | ("coherent" not in terms.rules), terms.seat_fee, -fine)
+    paid = np.where(agrees | ("coherent" not in terms.rules), terms.seat_fee, -terms.contradicted)
     cost = gas + (leaf_costs(cases, terms, seed) if way == "honest" else 0)
     return Earned(way, (paid - cost).astype(np.float64), float(paid.mean()), float((paid < 0).mean()))
 

@@ -29,16 +29,16 @@ SEATS = 63
 """Seats of Disputes' pool."""
 
 RULES = {
-    "floor": "no audit rate below what the stake factor covers (protocol/audit.py)",
-    "cover": "stake that an open game may take covers no other job (audit.covers, checked by the tenant's client)",
-    "demand": "a provider that does not commit to a verified job loses like one that is silent",
-    "bond": "what is left of a lost bond goes to the audit fund, not to the provider",
-    "shared": "a provider that is acquitted bears half of the seats, so that nobody baits challengers for seat fees",
-    "late": "the tenant's client stops paying when a commitment comes before the job's end",
-    "funded": "a job counts as verified only if its fee, or its tenant, pays each validator for one leaf",
-    "coherent": "a referee whose vote the final one contradicts gets no fee and is fined as if silent",
+    "floor": "validators: no audit rate below what the stake factor covers (protocol/audit.py)",
+    "cover": "tenants: stake that an open game may take covers no other job (audit.covers)",
+    "late": "tenants: nothing more is paid once a commitment came before the job's end",
+    "funded": "tenants: a job is verified only if its fee, or its tenant, pays each validator for one leaf",
+    "demand": "Disputes: who does not commit to a verified job loses like one that is silent",
+    "bond": "Disputes: what is left of a lost bond goes to the audit fund, not to the provider",
+    "shared": "Disputes: an acquitted provider bears half of the seats, so that nobody baits challengers for seat fees",
+    "coherent": "Disputes: a referee whom the final vote contradicts gets no fee and loses ten",
 }
-"""What the claims rest on beyond the first design. Each can be left out, to see what pays then."""
+"""What the claims rest on beyond the first design, and who keeps it. Each can be left out, to see what pays then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Terms:
 
     `rate` is what a settled provider is audited at; `factor` the stake for each unit of exposure; `collusion` the share
     of validators and of referees that are with the cheat; `saving` g, what a fake of the whole job saves of its price.
+    `hold`, `jury` and what follows are those of Disputes' preset for production.
     """
 
     rate: int = audit.floor_bps(audit.FACTOR)
@@ -56,8 +57,9 @@ class Terms:
     fee: int = FEE_BPS_DEFAULT
     hold: int = 1_000
     jury: int = 7
-    seat_fee: int = DOLLAR // 5
-    referee_stake: int = 100 * DOLLAR
+    seat_fee: int = DOLLAR // 2
+    bond: int = 50 * DOLLAR
+    referee_stake: int = 2_000 * DOLLAR
     online: int = 9_700
     move_gas: int = 12_200
     margin: int = audit_pay.MARGIN_BPS
@@ -65,9 +67,14 @@ class Terms:
     rules: frozenset[str] = frozenset(RULES)
 
     @property
-    def bond(self) -> int:
-        """What Disputes asks at least: every seat fee of a jury and of the whole pool."""
-        return self.seat_fee * (self.jury + SEATS)
+    def silence(self) -> int:
+        """What a vote that is not revealed costs its referee."""
+        return self.referee_stake // 20
+
+    @property
+    def contradicted(self) -> int:
+        """What a vote against the final one costs its referee, with the rule `coherent`."""
+        return 10 * self.seat_fee
 
     @property
     def corrupt_seats(self) -> int:
