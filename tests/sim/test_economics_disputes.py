@@ -68,8 +68,8 @@ def ended(exposure: int, jury: int, pool: int, appellant: int, convicted: bool, 
     words, spec = part("dispute"), disputes(staked)
     votings = tuple(words.Ballots(voters=(1 << n) - 1, revealed=(1 << n) - 1) for n in (jury, pool))
     table = part("dispute_game").Table(
-        CHANNEL, PROVIDER, CHALLENGER, exposure, spec.pool.active, words.Phase.JUDGED, words.Kind.LEAVES, 0, 2, 1, bytes(32), 0,
-        0, 0, appellant=words.Player(appellant), votings=votings,
+        CHANNEL, PROVIDER, CHALLENGER, exposure, spec.pool.active, words.Phase.JUDGED, words.Kind.LEAVES, 0, 2, 1,
+        bytes(32), 0, 0, 0, appellant=words.Player(appellant), votings=votings,
     )  # fmt: skip
     spec.tables[1] = table
     spec._settle(1, table, words.Outcome.CONVICTED if convicted else words.Outcome.ACQUITTED, 0)
