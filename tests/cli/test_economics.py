@@ -23,8 +23,8 @@ def test_everything_is_shown_and_nothing_pays(capsys: pytest.CaptureFixture[str]
         assert f"\n{cheat.name} " in shown
     for rule in RULES:
         assert f"with {rule}: " in shown
-    assert "audit rate 8.62 %, stake 20 x deposit, 30 %" in shown
-    assert "faking loses: corrupt validators, below 37" in shown
+    assert "audit rate 9.48 %, stake 20 x deposit, 30 %" in shown
+    assert "faking loses: corrupt validators, below 51" in shown
     assert "PAYS" not in shown
     assert max(map(len, shown.splitlines())) <= 130
     assert main(["sim", "economics", *FEW, "--breaks"]) == 0
@@ -40,14 +40,14 @@ def test_a_rule_that_is_left_out_is_an_exit_code(capsys: pytest.CaptureFixture[s
 
 def test_too_few_jobs_are_said_to_be_too_few(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "economics", "--jobs", "1000", "--p", "2"]) == 0
-    assert "too few jobs to say that these lose: " in capsys.readouterr().out
+    assert "too few jobs to say of " in capsys.readouterr().out
 
 
 def test_the_outcome_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "economics", *FEW, "--json", "--p", "10", "--collusion", "12.5"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["terms"]["rate"] == 1000
-    assert body["terms"]["factor"] == 17
+    assert body["terms"]["factor"] == 19
     assert body["terms"]["collusion"] == 1250
     assert len(body["cheats"]) == len(CHEATS)
     assert body["paying"] == []
@@ -75,8 +75,8 @@ def test_numpy_is_a_prerequisite_with_a_remedy(
 
 def test_options_become_terms() -> None:
     assert terms_of(None, None, 30, []) == Terms()
-    assert terms_of(None, 40, 30, []).rate == 452
-    assert terms_of(5, None, 0, []).factor == 36
+    assert terms_of(None, 40, 30, []).rate == 497
+    assert terms_of(5, None, 0, []).factor == 40
     assert terms_of(5, 20, 0, ["floor"]) == Terms(rate=500, factor=20, collusion=0, rules=frozenset(RULES) - {"floor"})
     assert terms_of(None, None, 30, ["all"]).rules == frozenset()
     with pytest.raises(InvalidInput):

@@ -76,7 +76,7 @@ def test_a_bought_record_costs_money_and_leads_to_a_rate_at_which_a_fake_loses()
     assert rates == sorted(rates, reverse=True)
     assert farm.fees == farm.bought // 100 > 20 * DOLLAR
     at_floor = Fraction(rates[-1], BPS) * Fraction(audit.DETECTION_BPS, BPS) * (1 + Fraction(audit.FACTOR, 2))
-    assert at_floor >= Fraction(audit.SAVING_BPS, BPS)
+    assert at_floor >= Fraction(audit.GUARDED_SAVING_BPS, BPS)
     # and for a job ten times as dear it is a newcomer's again
     assert audit.rate_bps(farm.record, 10**4 * DOLLAR) == BPS
 

@@ -49,7 +49,7 @@ def show(found: Report, breaks: bool = False) -> None:
 def _words(found: Report) -> str:
     unclear = [row.name for row in (*found.cheats, found.challenger) if row.verdict == "open"]
     if unclear:
-        return f"nothing pays; too few jobs to say that these lose: {', '.join(unclear)}"
+        return f"nothing pays; too few jobs to say of {len(unclear)} that they lose, {unclear[0]} for one"
     return "every way of cheating loses, and honest checking earns most"
 
 

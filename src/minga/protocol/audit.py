@@ -20,9 +20,10 @@ It loses if
 
     p · q · (R + (1 − ρ) · S)  >  g · R
 
-(g = 0.9, q = 0.95, ρ = 0.5 in the design). No rate is below the p where both sides are equal, *whatever the record*.
-Therefore leniency is worth nothing to a cheat: a provider that buys its own jobs to get a low rate pays fees and locked
-stake for a rate at which cheating loses as well.
+(g = 0.9, q = 0.95, ρ = 0.5 in the design). Rates and stakes here are for a g that is a tenth larger: a cheat bills the
+whole deposit, and referees who are with it earn a part of the seats. No rate is below the p where both sides are equal,
+*whatever the record*. Therefore leniency is worth nothing to a cheat: a provider that buys its own jobs to get a low
+rate pays fees and locked stake for a rate at which cheating loses as well.
 
 Fakes are spread over a share x of the leaves: the saving is x·g, and n sampled leaves find them with probability
 1 − (1−x)^n ≥ x. So one leaf is enough to make every x a loss; more leaves are for assurance (44 find 10 % faked with
@@ -52,6 +53,9 @@ FACTOR = 20
 
 SAVING_BPS, DETECTION_BPS, RECOVERABLE_BPS = 9_000, 9_500, 5_000
 """g, q and ρ of the inequality above."""
+
+GUARDED_SAVING_BPS = 9_900
+"""g and a tenth of it; what stakes and rates are computed for."""
 
 VALIDATORS = 3
 """Validators for each audit, so that with 30 % of them corrupt one is honest with probability 97 %."""
@@ -242,7 +246,7 @@ def leaves_for(faked_bps: int, detection_bps: int) -> int:
 
 
 def floor_bps(
-    factor: int, detection: int = DETECTION_BPS, saving: int = SAVING_BPS, recoverable: int = RECOVERABLE_BPS
+    factor: int, detection: int = DETECTION_BPS, saving: int = GUARDED_SAVING_BPS, recoverable: int = RECOVERABLE_BPS
 ) -> int:
     """The lowest rate, in basis points rounded up, at which a stake of `factor` makes a fake lose; see the module.
 
@@ -269,7 +273,7 @@ def stake_for(
     price: int,
     rate: int,
     detection: int = DETECTION_BPS,
-    saving: int = SAVING_BPS,
+    saving: int = GUARDED_SAVING_BPS,
     recoverable: int = RECOVERABLE_BPS,
 ) -> int:
     """The least stake, token units rounded up, that makes a fake lose at this rate: (g/(p·q) − 1) · R / (1 − ρ).

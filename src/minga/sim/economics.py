@@ -24,6 +24,7 @@ from minga.sim.economics_world import CHEAPEST, DOLLAR, SEATS, Floats, Jobs, Ter
 
 Z = 3.29
 DEAR = 32 * CHEAPEST
+OCTAVES = 9
 AUDITS_OF_A_NAME = 500
 """Audits that a validator's name lives for; what is retained at its end is lost."""
 
@@ -109,7 +110,9 @@ def cheat_row(cheat: Cheat, jobs: Jobs, terms: Terms, seed: int) -> tuple[Row, T
 
 def jobs_for(cheat: Cheat, seed: int, jobs: int) -> Jobs:
     """The jobs that a way is played on: who stalls sells dear jobs, with a stake that is just enough for one."""
-    return drawn_jobs(seed, jobs, level=cheat.stalls, least=DEAR if cheat.stalls else CHEAPEST)
+    if cheat.stalls:
+        return drawn_jobs(seed, jobs, level=True, least=DEAR)
+    return drawn_jobs(seed, jobs, octaves=0 if cheat.small else OCTAVES)
 
 
 def challenger_row(jobs: Jobs, terms: Terms, seed: int, appeals: bool = True) -> Row:

@@ -126,8 +126,8 @@ def tables(seed: int, jobs: int) -> Body:
         ],
         "sham_challenger": _short(eco.challenger_row(drawn_jobs(seed, jobs), usual, seed)),
         "without_rule": {rule: without(rule, seed, jobs) for rule in RULES},
-        "sweep_collusion": sweep(seed, jobs, [{"collusion": 100 * c} for c in (30, 34, 36, 38, 40, 45, 50)]),
-        "sweep_saving": sweep(seed, jobs, [{"saving": 100 * g} for g in (85, 90, 92, 95, 100, 110)]),
+        "sweep_collusion": sweep(seed, jobs, [{"collusion": 100 * c} for c in (30, 35, 40, 45, 50, 55)]),
+        "sweep_saving": sweep(seed, jobs, [{"saving": 100 * g} for g in (90, 95, 98, 100, 105, 110)]),
         "fund": {key: round(value, 5) for key, value in eco.fund_per_dollar(drawn_jobs(seed, jobs), usual).items()},
         "borders": [asdict(line) for line in lines(usual)],
     }
@@ -141,12 +141,12 @@ def without(rule: str, seed: int, jobs: int) -> dict[str, float]:
 
 
 def sweep(seed: int, jobs: int, changes: list[dict[str, int]]) -> list[Body]:
-    """`SWEPT` on deposits that are the price exactly, at the default rate, with one number changed at a time."""
-    exact = drawn_jobs(seed, jobs, slack=0)
+    """`SWEPT` at the default rate, with one number changed at a time."""
+    usual = drawn_jobs(seed, jobs)
     found = []
     for change in changes:
         terms = Terms(**change)  # type: ignore[arg-type]
-        row, _ = eco.cheat_row(BY_NAME[SWEPT], exact, terms, seed)
+        row, _ = eco.cheat_row(BY_NAME[SWEPT], usual, terms, seed)
         found.append({**change, "share": round(row.share, 4), "share_half": round(row.share_half, 4)})
     return found
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 from minga.core.units import BPS
 
-When = Literal["always", "lenient", "lucky", "dear"]
-"""Which jobs are faked: all; those audited at the lowest rate; a half that looks unwatched; dear ones after cheap."""
+When = Literal["always", "lenient", "lucky"]
+"""Which jobs are faked: all; those audited at the lowest rate; a half that looks unwatched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Cheat:
     early: bool = False
     bribes: bool = False
     stalls: bool = False
+    small: bool = False
+    """Whether it takes nothing but the cheapest jobs."""
     appeals: bool = False
     """Whether it appeals each conviction to a pool in which its referees sit."""
     tests: str = ""
@@ -61,7 +63,8 @@ CHEATS = (
     Cheat("cheap-model", "runs a smaller model everywhere, which saves two thirds", worth=6_667),
     Cheat("rich-history", "fakes only where its record makes audits rarest", when="lenient", tests="floor"),
     Cheat("looks-unaudited", "fakes the half of its jobs that look unwatched", when="lucky"),
-    Cheat("exit-scam", "buys cheap jobs from itself, then fakes dear ones", when="dear", cheap_jobs=20),
+    Cheat("small-jobs", "fakes only the cheapest jobs, where seat fees weigh most", small=True),
+    Cheat("exit-scam", "buys cheap jobs from itself, then fakes dear ones", cheap_jobs=20),
     Cheat("bought-history", "buys audited value from itself at inflated prices, then fakes", bought_value=100),
     Cheat("sybil-names", "takes a new name with fresh stake every five jobs", fresh_every=5),
     Cheat("whitewash", "fakes until convicted, then begins anew under another name", reborn=True),

@@ -133,7 +133,7 @@ def _one_step(cheat: Cheat, jobs: Jobs, state: Slots, tally: Tally, terms: Terms
     in_dispute = _exposed(tally.queue, state, terms)
     state.staked = np.maximum(state.staked, terms.factor * (exposure + in_dispute))
     rate = rates(state.jobs, state.value, state.age, exposure, terms)
-    faked = _chosen(cheat, rate, terms, dice, len(price))
+    faked = _chosen(cheat, rate, dice)
     owed = leaves_owed(price, jobs.leaves[:, step], jobs.keep[:, step], rate, terms)
     audited = (dice.random(len(price)) * BPS < rate) & ((owed > 0) | ("funded" in terms.rules))
     looked = dice.binomial(validators(rate), 1 - terms.collusion / BPS).astype(np.int64)
@@ -176,12 +176,12 @@ def _own_jobs(cheat: Cheat, state: Slots, terms: Terms, slots: int) -> Ints:
     return np.full(slots, -cheat.cheap_jobs * (CHEAP * terms.fee // BPS + 4 * terms.move_gas), dtype=np.int64)
 
 
-def _chosen(cheat: Cheat, rate: Ints, terms: Terms, dice: Dice, slots: int) -> Bools:
+def _chosen(cheat: Cheat, rate: Ints, dice: Dice) -> Bools:
     if cheat.when == "lenient":
         return np.asarray(rate == rate.min(), dtype=np.bool_)
     if cheat.when == "lucky":
-        return np.asarray(dice.random(slots) < 0.5, dtype=np.bool_)
-    return np.ones(slots, dtype=np.bool_)
+        return np.asarray(dice.random(len(rate)) < 0.5, dtype=np.bool_)
+    return np.ones(len(rate), dtype=np.bool_)
 
 
 def _found(cheat: Cheat, audited: Bools, looked: Ints, owed: Ints, terms: Terms, dice: Dice) -> Bools:

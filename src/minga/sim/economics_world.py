@@ -25,6 +25,8 @@ Dice = np.random.Generator
 
 DOLLAR = 10**6
 CHEAPEST = DOLLAR // 2
+"""The cheapest job: about what the fund can pay an audit of."""
+
 SEATS = 63
 """Seats of Disputes' pool."""
 
@@ -104,7 +106,13 @@ class Jobs:
 
 
 def drawn_jobs(
-    seed: int, jobs: int, steps: int = 50, level: bool = False, slack: int = 2_500, least: int = CHEAPEST
+    seed: int,
+    jobs: int,
+    steps: int = 50,
+    level: bool = False,
+    slack: int = 0,
+    least: int = CHEAPEST,
+    octaves: int = 9,
 ) -> Jobs:
     """Jobs with prices of 1 to 1,024 times `least`, half of them under 12; whole numbers, the same on every machine.
 
@@ -113,10 +121,11 @@ def drawn_jobs(
         level: whether a provider's jobs all have the price of its first, so that its stake is just enough for one.
         slack: how far above the price a deposit may be, basis points.
         least: the lowest price, token units.
+        octaves: how often the price may double; 0 for nothing but the cheapest, below twice `least`.
     """
     dice = np.random.default_rng([seed, 1])
     shape = (-(-jobs // steps), steps)
-    octave = np.left_shift(least, dice.binomial(9, 0.33, shape))
+    octave = np.left_shift(least, dice.binomial(octaves, 0.33, shape))
     price = octave + dice.integers(0, octave)
     above = dice.integers(0, slack + 1, shape)
     if level:
