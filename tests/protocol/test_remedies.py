@@ -32,6 +32,8 @@ WISHES: dict[str, Requirements] = {
     "quantum": Requirements(quantum_min=3600),
     "prepaid": Requirements(prepaid_max=0),
     "arbiter": Requirements(),
+    "hold": Requirements(hold_bps_min=1_000),
+    "hold_time": Requirements(hold_seconds_min=259_200),
     "reliability": Requirements(reliability_ppm_min=990_000),
 }
 OFFERED = {

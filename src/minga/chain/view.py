@@ -22,8 +22,10 @@ from minga.chain.contract_events import (
     Registered,
     ToppedUp,
 )
+from minga.chain.dispute_events import Challenged, Committed, Finished
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
+from minga.protocol.dispute import Commitment
 from minga.protocol.lease import How, Lease, Phase
 
 
@@ -64,7 +66,8 @@ class LeaseRecord:
 
 @dataclass
 class View:
-    """Providers by address, leases by id, attestations by (provider, machine, validator).
+    """Providers by address, leases by id, attestations by (provider, machine, validator), commitments by channel, open
+    games and their channels.
 
     `ended`: ids of the leases that are CLOSED, in the order of their ends, so that a reader takes in only new ones.
     """
@@ -73,6 +76,8 @@ class View:
     leases: dict[Hash32, LeaseRecord] = field(default_factory=dict)
     attestations: dict[tuple[Address, Hash32, Address], Attested] = field(default_factory=dict)
     ended: list[Hash32] = field(default_factory=list)
+    commitments: dict[Hash32, Commitment] = field(default_factory=dict)
+    games: dict[int, Hash32] = field(default_factory=dict)
 
     def apply(self, news: Iterable[Seen]) -> None:
         """Fold events in, in chain order."""
@@ -82,6 +87,12 @@ class View:
                     self._provider(seen)
                 case Attested() as event:
                     self.attestations[event.provider, event.machine, event.validator] = event
+                case Committed() as event:
+                    self.commitments[event.channel] = event.commitment
+                case Challenged() as event:
+                    self.games[event.game] = event.channel
+                case Finished() as event:
+                    self.games.pop(event.game, None)
                 case _:
                     self._lease(seen)
 

@@ -28,6 +28,8 @@ BPS = 10_000
 _EXACT = Context(prec=200)
 """More digits than an amount that is let through has: Python's own 28 would round a large one."""
 
+_PERCENT = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?%", re.ASCII)
+
 _TIME_UNITS = {"s": 1, "m": 60, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _SIZE_UNITS = {
     "": 1,
@@ -119,6 +121,19 @@ def format_duration(seconds: int) -> str:
         if count:
             parts.append(f"{count}{name}")
     return " ".join(parts) or "0s"
+
+
+def parse_percent(text: str | int) -> int:
+    """Basis points of a per cent text such as `10%` or `2.5%`, 1 … 10,000.
+
+    Raises:
+        InvalidInput: not such a text, or out of range.
+    """
+    found = _PERCENT.fullmatch(str(text))
+    points = int(found[1]) * 100 + int((found[2] or "").ljust(2, "0")) if found else 0
+    if not 1 <= points <= 10_000:
+        raise InvalidInput(f"{str(text)[:40]!r} is not a part between 0.01% and 100%", "write it as 10%")
+    return points
 
 
 def parse_cpus(text: str | int | float) -> int:

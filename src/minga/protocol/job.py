@@ -23,6 +23,7 @@ Money (all amounts token units, all in integers; `job_money`, `job_lease`):
   for it at its checkpoint.
 - A voucher is cost_down(payable seconds), never above the deposit or the hour's cap, never lower than the last. It
   stands in the state, hence in the journal, before an effect sends it.
+- Pay that is held back for an arbiter counts as spent; what a verdict gives back goes back to the tenant.
 - A phase is terminal once each lease is closed, or its own close is on the chain with the amount and time known.
 
 The handlers stand in `job_open` (up to the start), `job_work` (at work) and `job_end`.
@@ -124,13 +125,14 @@ TABLE: dict[type[Event], tuple[frozenset[Phase], Handler]] = {
     ev.CloseOverdue: (_CLOSING, job_end.close_overdue),
     ev.ClosingStarted: (PHASES, job_end.closing_started),
     ev.LeaseClosed: (PHASES, job_end.lease_closed),
+    ev.HoldEnded: (PHASES, job_end.hold_ended),
     ev.StopAsked: (_LIVE, job_end.stop_asked),
     ev.Resumed: (_LIVE, job_end.resumed),
     ev.Returned: (TERMINAL | {"settling"}, job_end.returned),
 }
 """Event → the phases in which it counts, and what it does."""
 
-LATE: frozenset[type[Event]] = frozenset({ev.ClosingStarted, ev.LeaseClosed})
+LATE: frozenset[type[Event]] = frozenset({ev.ClosingStarted, ev.HoldEnded, ev.LeaseClosed})
 """Events that may speak of a lease that was given up."""
 
 __all__ = ["AGAIN_S", "FOREVER", "LATE", "TABLE", "Ending", "Handler", "begin", "replay", "step"]

@@ -134,6 +134,13 @@ class FinishClose(Effect):
 
 
 @dataclass(frozen=True)
+class AwaitHold(Effect):
+    """See on the chain what became of the part of the pay that was held back."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Return(Effect):
     """Send all that the job wallet holds back to the tenant."""
 
@@ -158,6 +165,7 @@ class Patience(Effect):
 
 __all__ = [
     "AskClose",
+    "AwaitHold",
     "Duty",
     "Effect",
     "Find",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from minga.core.units import Amount
 from minga.protocol import job_events as ev
-from minga.protocol.job_lease import Lease
+from minga.protocol.job_lease import ZERO, Lease
 from minga.protocol.job_moves import (
     AGAIN_S,
     FOREVER,
@@ -104,6 +104,23 @@ def lease_closed(state: State, event: ev.LeaseClosed, now: int) -> State:
     # A return that is under way may have been sent before this refund: another one follows it.
     late = state.late_refund or (came and state.unreturned and state.phase in TERMINAL | {"settling"})
     return finish(replace(state, past=past, unreturned=state.unreturned or came, late_refund=late))
+
+
+def hold_ended(state: State, event: ev.HoldEnded, now: int) -> State:
+    """What was held back is divided; our part, and the gas that was kept for it, goes back."""
+    past = tuple(
+        replace(
+            item, hold_ended=True, held=ZERO, paid=Amount(item.paid + event.to_provider),
+            refunded=Amount(item.refunded + event.to_tenant), awarded=event.awarded,
+        )
+        if item.attempt == event.attempt and item.on_hold
+        else item
+        for item in state.past
+    )  # fmt: skip
+    if past == state.past:
+        return state
+    late = state.late_refund or (state.unreturned and state.phase in TERMINAL | {"settling"})
+    return finish(replace(state, past=past, unreturned=True, late_refund=late))
 
 
 def closing_started(state: State, event: ev.ClosingStarted, now: int) -> State:

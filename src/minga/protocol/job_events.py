@@ -18,6 +18,7 @@ from minga.core.errors import InternalError
 from minga.core.units import Amount
 from minga.protocol.job_effects import (
     AskClose,
+    AwaitHold,
     Duty,
     Effect,
     Find,
@@ -40,6 +41,9 @@ from minga.protocol.job_effects import (
 from minga.protocol.job_plan import Deal, Plan
 
 # ------------------------------------------------------------------------------------------------------------ events
+
+
+NOTHING = Amount(0)
 
 
 class Event:
@@ -265,6 +269,19 @@ class LeaseClosed(Event):
 
 
 @dataclass(frozen=True)
+class HoldEnded(Event):
+    """What was held back is divided: to us by a verdict, to the provider by one or because none came in time.
+
+    `awarded`: what a verdict gave us besides, of the provider's stake.
+    """
+
+    attempt: int
+    to_tenant: Amount
+    to_provider: Amount
+    awarded: Amount = NOTHING
+
+
+@dataclass(frozen=True)
 class StopAsked(Event):
     """The tenant wants the job to end."""
 
@@ -368,6 +385,7 @@ def _build(kind: type[Any], body: dict[str, Any]) -> Any:
 
 __all__ = [
     "AskClose",
+    "AwaitHold",
     "CheckpointKept",
     "CheckpointSeen",
     "CloseOverdue",
@@ -385,6 +403,7 @@ __all__ = [
     "FundingFailed",
     "Gather",
     "Gathered",
+    "HoldEnded",
     "LeaseClosed",
     "Lost",
     "Metered",

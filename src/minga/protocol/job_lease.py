@@ -30,7 +30,8 @@ class Lease:
     runner missed a quantum or more and has signed nothing since. `seen` is the last event of the provider that was
     taken in, `announced` the first checkpoint event whose files are not here, `newest` the last. `notice` is a reclaim
     that was announced, `notice_s` its seconds. `stopping` says why the job is being stopped without being over.
-    `left` says why the lease was left. `status`: `open`, `closing` (our own close is on the chain), `closed`.
+    `left` says why the lease was left. `status`: `open`, `closing` (our own close is on the chain), `closed`; `held` of
+    its pay is then held back until `hold_ended`; `awarded` came to us of the provider's stake.
     """
 
     attempt: int
@@ -74,6 +75,8 @@ class Lease:
     fee: Amount = ZERO
     held: Amount = ZERO
     refunded: Amount = ZERO
+    hold_ended: bool = False
+    awarded: Amount = ZERO
 
     def cost(self, seconds: int) -> Amount:
         """What `seconds` of it cost, rounded down."""
@@ -104,6 +107,11 @@ class Lease:
     def locked(self) -> Amount:
         """Token units still in the contract."""
         return Amount(0) if self.status == "closed" else self.deposit
+
+    @property
+    def on_hold(self) -> Amount:
+        """Token units of its pay about which an arbiter may still decide."""
+        return self.held if self.status == "closed" and not self.hold_ended else ZERO
 
     @property
     def taken(self) -> int:

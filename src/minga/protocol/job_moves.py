@@ -23,11 +23,14 @@ NO_VOUCHER = "no voucher"
 OURS = (NO_VOUCHER, MOVING)
 RECLAIMED = "reclaimed"
 
+NO_TRACE = "no-trace"
+
 GONE = {
     "provider-unreachable": Why.UNREACHABLE,
     "bad-artifact": Why.BAD_RESULT,
     "bad-result": Why.BAD_RESULT,
     "under-spec": Why.UNDER_SPEC,
+    NO_TRACE: Why.BAD_RESULT,
 }
 """Losses after which the provider is not asked for anything any more; else it can still close the lease itself."""
 
@@ -85,7 +88,10 @@ def lose(state: State, code: str, reason: str, now: int) -> State:
     lease = replace(state.lease, left=left, why=GONE.get(code, Why.REFUSED))
     until = now + AGAIN_S if code == RECLAIMED else FOREVER
     state = replace(exclude(state, lease.deal.machine, until), reason=left, lease=lease)
-    if state.ending is not None and state.ending.phase in ("done", "failed") and state.phase == "collecting":
+    if code == NO_TRACE and any(item.left.startswith(NO_TRACE) for item in state.past):
+        # Two providers, and no trace: then it is the job that writes none.
+        state = replace(state, ending=Ending("failed", left, lease.exit_code))
+    elif state.ending is not None and state.ending.phase in ("done", "failed") and state.phase == "collecting":
         # What it made is gone with its provider: the work counts only once it is here.
         state = replace(state, ending=None)
     if code not in GONE:

@@ -124,8 +124,18 @@ class State:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing at all is left to do."""
+        """Whether nothing is left to do but to see what becomes of pay that is held back."""
         return self.terminal and not self.unreturned and all(item.status == "closed" for item in self.past)
+
+    @property
+    def on_hold(self) -> Amount:
+        """Token units of pay about which an arbiter may still decide."""
+        return Amount(sum(item.on_hold for item in self.past))
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing at all is left to do."""
+        return self.settled and not self.on_hold
 
     @property
     def probing(self) -> bool:
@@ -225,6 +235,8 @@ def _of_past(state: State) -> list[Effect]:
             wanted.append(ev.StartClose(lease.attempt, lease.why))
         elif lease.status == "closing":
             wanted.append(ev.FinishClose(lease.attempt, lease.finish_at))
+        elif lease.on_hold:
+            wanted.append(ev.AwaitHold(lease.attempt))
     return wanted
 
 

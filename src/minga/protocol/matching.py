@@ -15,7 +15,9 @@
 | close_window  | money comes back within the limit after its provider vanished                           |
 | quantum       | it lets at least so many seconds go unpaid (a check of checkpoints needs them)          |
 | prepaid       | it asks for no more prepaid quanta than allowed                                         |
-| arbiter       | it names no arbiter (no part of the payment is held back)                               |
+| arbiter       | it names the wanted arbiter; without one, none (no part of the payment is held back)    |
+| hold          | its arbiter holds back at least the wanted part of the pay                              |
+| hold_time     | its arbiter holds it at least so long as the work can be challenged                     |
 | reliability   | its provider's record is known and at least the limit                                   |
 | excluded      | its machine is not one that this job has left                                           |
 
@@ -52,6 +54,8 @@ class Requirements:
 
     `gpus` are alternatives, any of which will do; `vram_bytes` is per accelerator; `price_per_hour_max` is token
     units for everything leased; `close_window_max` and `quantum_min` seconds; `reliability_ppm_min` parts per million.
+    `arbiter` is the contract that must be able to decide about `hold_bps_min` basis points of the pay for at least
+    `hold_seconds_min`; empty: nobody.
     """
 
     gpus: tuple[GpuWish, ...] = ()
@@ -70,6 +74,9 @@ class Requirements:
     prepaid_max: int = 1
     reliability_ppm_min: int | None = None
     excluded: frozenset[str] = frozenset()
+    arbiter: str = ""
+    hold_bps_min: int = 0
+    hold_seconds_min: int = 0
 
 
 def unknown(provider: str) -> int | None:
@@ -139,7 +146,9 @@ def _fit_one(needs: Requirements, bundle: OfferBundle, reliability_ppm: int | No
         ("close_window", offer.close_window > needs.close_window_max),
         ("quantum", offer.quantum < needs.quantum_min),
         ("prepaid", terms.prepaid_quanta > needs.prepaid_max),
-        ("arbiter", offer.arbiter != ZERO_ADDRESS),
+        ("arbiter", offer.arbiter != (needs.arbiter or ZERO_ADDRESS)),
+        ("hold", offer.hold_bps < needs.hold_bps_min),
+        ("hold_time", offer.hold_seconds < needs.hold_seconds_min),
         (
             "reliability",
             needs.reliability_ppm_min is not None

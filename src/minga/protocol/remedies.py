@@ -112,7 +112,18 @@ def _excluded(needs: Requirements, bundle: OfferBundle, decimals: int) -> str:
 
 
 def _arbiter(needs: Requirements, bundle: OfferBundle, decimals: int) -> str:
-    return "its pay may be held back by an arbiter; other offers name none"
+    if not needs.arbiter:
+        return "its pay may be held back by an arbiter; other offers name none"
+    return "it stakes nothing on its work; wait for one that does, or leave verify out"
+
+
+def _hold(needs: Requirements, bundle: OfferBundle, decimals: int) -> str:
+    return f"hold: {bundle.offer.hold_bps / 100:g}% at most (verify)"
+
+
+def _hold_time(needs: Requirements, bundle: OfferBundle, decimals: int) -> str:
+    wanted, found = (format_duration(seconds) for seconds in (needs.hold_seconds_min, bundle.offer.hold_seconds))
+    return f"its pay is held for {found}, not for the {wanted} of a challenge; leave verify out"
 
 
 def _other(needs: Requirements, bundle: OfferBundle, decimals: int) -> str:
@@ -123,6 +134,6 @@ SAY: dict[str, Say] = {
     "gpu": _gpu, "gpu_count": _gpu_count, "vram": _vram, "cpus": _cpus, "memory": _memory, "disk": _disk,
     "price": _price, "region": _region, "egress": _egress, "ports": _ports, "environment": _environment,
     "sandbox": _sandbox, "close_window": _close_window, "prepaid": _prepaid, "reliability": _reliability,
-    "quantum": _quantum, "excluded": _excluded, "arbiter": _arbiter,
+    "quantum": _quantum, "excluded": _excluded, "arbiter": _arbiter, "hold": _hold, "hold_time": _hold_time,
 }  # fmt: skip
 """Requirement → its remedy."""

@@ -12,6 +12,7 @@
 | GET  /v1/leases/{lease}/blobs/{blake3}           | → bytes (Range allowed): files of artifacts and checkpoints   |
 | GET  /v1/leases/{lease}/chunks?names=A,B…        | → bytes of up to 16 blobs in a row (Range allowed)            |
 | POST /v1/leases/{lease}/probe                    | ProbeRequest → ProbeAnswer: measure what was sold             |
+| PUT  /v1/leases/{lease}/order                    | WorkOrder → LeaseStatus: the manifest's work is to be verified |
 | POST /v1/leases/{lease}/start                    | → LeaseStatus                                                 |
 | POST /v1/leases/{lease}/vouchers                 | VoucherRequest → VoucherReceipt, after it is on disk          |
 | GET  /v1/leases/{lease}/events?after=N           | → SSE of Event (`id:` is the number; follows until `closed`)  |
@@ -20,8 +21,11 @@
 | POST /v1/leases/{lease}/stop                     | StopRequest → LeaseStatus                                     |
 | POST /v1/leases/{lease}/close                    | → LeaseStatus: the provider closes on chain with the best voucher |
 | ANY  /v1/leases/{lease}/ports/{port}/{path}      | proxied to the job                                            |
+| POST /v1/audits/{lease}/login                    | AuditLogin → `{"token", "expires_at"}`                        |
+| GET  /v1/audits/{lease}                          | → AuditedLease: what was ordered, and what was committed to   |
+| GET  /v1/audits/{lease}/blobs/{blake3}           | → bytes (Range allowed): inputs of the work, files of its trace |
 
-`{lease}` is the channel id. Every route under it but `login` needs `Authorization: Bearer TOKEN`. A refusal is
+`{lease}` is the channel id. Every route under it but the logins needs `Authorization: Bearer TOKEN`. A refusal is
 `MingaError.as_dict()` with its status. Boards: `POST /v1/offers` OfferBundle → 204; `GET /v1/offers?q=QUERY`.
 Amounts travel as decimal strings.
 """
@@ -37,6 +41,7 @@ from minga.core.eip712 import Domain
 from minga.core.errors import Expired, InvalidInput, InvalidSignature, MingaError
 from minga.core.spec import AddressText, Count, FileEntry, Hash32Text, Machine, Model, Terms
 from minga.core.units import AMOUNT_MAX, Amount
+from minga.core.work import Trace, Work
 from minga.protocol.messages import Offer, Posting, offer_hash, verify
 
 
@@ -138,6 +143,19 @@ class OfferBundle(Model):
         return offer_hash(self.offer.offer())
 
 
+class WorkOrder(Model):
+    """The tenant says which work the lease pays for, how it is traced, and who may check it.
+
+    `work` is the hash of `core.work.Work.of(manifest, trace)`; `signature` is the session signer's over
+    `messages.Ordered`; with the mode `audit` referees and challengers may fetch inputs and trace.
+    """
+
+    work: Hash32Text
+    trace: Trace
+    mode: Literal["audit", "replicate"]
+    signature: SignatureText
+
+
 class LoginRequest(Model):
     """What opens the API for one lease: facts that the provider checks on chain, and the signer's proof.
 
@@ -216,12 +234,15 @@ class Event(Model):
     phase `{phase, reason}` · meter `{working_s}` and, where known, `cpu_ms` (CPU time of the job so far) and `gpu_busy`
     (percent since the last one) · progress `{step, total, text}` ·
     checkpoint `Checkpoint` · exit `{exit_code, reason, working_s}` · artifacts `{count, bytes}` ·
-    notice `{seconds, reason}` · warning `{code, fact, remedy}` · closed `{tx}`.
+    notice `{seconds, reason}` · warning `{code, fact, remedy}` · closed `{tx}` · commitment `{work, root, leaves, tx}`:
+    the root over the trace's state hashes stands on the chain.
     """
 
     number: Annotated[int, Field(ge=1)]
     at: Count
-    kind: Literal["phase", "meter", "progress", "checkpoint", "exit", "artifacts", "notice", "warning", "closed"]
+    kind: Literal[
+        "phase", "meter", "progress", "checkpoint", "exit", "artifacts", "notice", "warning", "closed", "commitment"
+    ]
     data: dict[str, Any]
 
 
@@ -254,6 +275,34 @@ class ProbeAnswer(Model):
     facts: dict[str, Any] = {}
 
 
+class AuditLogin(Model):
+    """Somebody who may check the work of a lease asks for a token: `signature` is of `messages.Auditor`.
+
+    A staked referee, or the challenger of an open game on this channel; `issued_at` is Unix seconds and may differ from
+    the provider's clock by 15 minutes.
+    """
+
+    validator: AddressText
+    issued_at: Count
+    nonce: Hash32Text
+    signature: SignatureText
+
+
+class AuditedLease(Model):
+    """Everything that is needed to do a lease's work again, but the bytes.
+
+    `signature` is the tenant's over `messages.Ordered`; `root` and `leaves` are as committed (empty and 0: not yet);
+    `files` are those of the trace; they, and the inputs that `work` names, may be fetched.
+    """
+
+    lease: Hash32Text
+    work: Work
+    signature: SignatureText
+    root: Annotated[str, Field(pattern=r"^(0x[0-9a-f]{64})?$")] = ""
+    leaves: Count = 0
+    files: list[FileEntry] = []
+
+
 class ArtifactList(Model):
     """What the job left, complete: files of `/job/out` and of the manifest's `outputs`."""
 
@@ -266,6 +315,7 @@ def amount_of(text: str) -> Amount:
 
 
 __all__ = [
-    "ArtifactList", "Event", "InvalidSignature", "LeaseStatus", "LoginRequest", "OfferBundle", "OfferFields", "Phase",
-    "ProbeAnswer", "ProbeRequest", "StopRequest", "VoucherReceipt", "VoucherRequest", "amount_of",
+    "ArtifactList", "AuditLogin", "AuditedLease", "Event", "InvalidSignature", "LeaseStatus", "LoginRequest",
+    "OfferBundle", "OfferFields", "Phase", "ProbeAnswer", "ProbeRequest", "StopRequest", "VoucherReceipt",
+    "VoucherRequest", "WorkOrder", "amount_of",
 ]  # fmt: skip
