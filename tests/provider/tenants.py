@@ -178,11 +178,16 @@ class Tenant:
         return list((await self.http.get("/v1/offers")).json()["offers"])
 
     async def open(
-        self, deposit: int = 100_000, seconds: int = 600, units: int = 1, held: list[dict[str, Any]] | None = None
+        self,
+        deposit: int = 100_000,
+        seconds: int = 600,
+        units: int = 1,
+        held: list[dict[str, Any]] | None = None,
+        which: int = 0,
     ) -> None:
-        """Take the provider's offer, or one that is `held` from before, and open a lease on chain."""
+        """Take one of the provider's offers, or of those that are `held` from before, and open a lease on chain."""
         found = held or await self.offers()
-        self.bundle = OfferBundle.parse(found[0])
+        self.bundle = OfferBundle.parse(found[which])
         offer = self.bundle.check(self.chain.spec.domain, await self.chain.time())
         call = Market(self.chain.spec.deployment.market).open(
             offer,

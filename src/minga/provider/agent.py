@@ -15,7 +15,8 @@ opened ─manifest, inputs→ ready ─start→ starting ─started→ running �
 
 A lease may be closed from any phase: by the tenant's request, at its end, when the tenant starts a close on chain,
 when the owner takes the machine back, or because it is not used. A running job is stopped and collected first; the
-chain's window leaves time for that. The rules stand by subject in `rules_intake`, `rules_work` and `rules_end`.
+chain's window leaves time for that. A lease whose work was ordered to be verified is closed once its trace stands
+committed. The rules stand by subject in `rules_intake`, `rules_work`, `rules_verify` and `rules_end`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 from minga.core.errors import Conflict, InternalError
 from minga.protocol.wire import Phase
 from minga.provider import events as ev
-from minga.provider import rules_end, rules_intake, rules_work
+from minga.provider import rules_end, rules_intake, rules_verify, rules_work
 from minga.provider.events import Effect, Emit, Event
 from minga.provider.lease_state import ALIVE, ALL, OVER, UNCLOSED, WAITING, State, begin, prepaid_due
 from minga.provider.rules_end import PROVIDERS_FAULT
@@ -89,7 +90,7 @@ def resume(state: State) -> list[Effect]:
         return [ev.Collect()]
     if state.phase == "closing":
         return [close_effect(state)]
-    return []
+    return [ev.Commit()] if state.committing else []
 
 
 Handler = Callable[[Turn, Any], None]
@@ -112,6 +113,9 @@ TABLE: dict[type[Event], tuple[frozenset[Phase], Handler]] = {
     ev.Reclaimed: (UNCLOSED, rules_end.reclaimed),
     ev.Exited: (ALIVE, rules_end.exited),
     ev.Collected: (frozenset({"collecting"}), rules_end.collected),
+    ev.OrderSet: (WAITING, rules_verify.order_set),
+    ev.Committed: (frozenset({"exited", "failed"}), rules_verify.committed),
+    ev.CommitFailed: (frozenset({"exited", "failed"}), rules_verify.commit_failed),
     ev.CloseAsked: (UNCLOSED, rules_end.close_asked),
     ev.ChainClosing: (UNCLOSED, rules_end.chain_closing),
     ev.Closed: (ALL - {"closed"}, rules_end.closed),
@@ -122,6 +126,7 @@ TABLE: dict[type[Event], tuple[frozenset[Phase], Handler]] = {
 _WHAT: dict[type[Event], str] = {
     ev.LoggedIn: "a login",
     ev.ManifestSet: "a manifest",
+    ev.OrderSet: "an order",
     ev.BlobStored: "an input",
     ev.VoucherStored: "a voucher",
     ev.StartAsked: "a start",

@@ -7,12 +7,12 @@ posting every few seconds: one that holds it compares and changes nothing, one t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 
 from minga.chain.contracts import Market, Registry
-from minga.core.crypto import ZERO_ADDRESS, PrivateKey
+from minga.core.crypto import ZERO_ADDRESS, Address, PrivateKey
 from minga.core.errors import MingaError
 from minga.core.spec import Machine, Terms
 from minga.protocol.wire import OfferBundle
@@ -28,6 +28,15 @@ WITHDRAWN_SECONDS = 2
 """How long the offer lives that takes an offer's place on boards when it is withdrawn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Who may decide about how much of the pay (basis points), and for how long (seconds)."""
+
+    arbiter: Address
+    bps: int
+    seconds: int
+
+
 class Bidder:
     """Keeps the provider registered and its offer fresh, and tells the boards."""
 
@@ -40,8 +49,11 @@ class Bidder:
         machine: Machine,
         terms: Terms,
         url: str,
+        hold: Hold | None = None,
     ) -> None:
-        """Nothing is signed yet. `agent` signs; `url` is where the API is reached."""
+        """Nothing is signed yet. `agent` signs; `url` is where the API is reached; with a `hold` there is a second
+        offer of the same units, whose pay may be held back.
+        """
         self.url = url
         self._ask = ask
         self._agent = agent
@@ -51,7 +63,8 @@ class Bidder:
         self._chain = provider.world.chain
         self._machine = machine
         self._terms = terms
-        self._told: dict[str, str] = {}
+        self._hold = hold
+        self._told: dict[tuple[str, str], str] = {}
         self._posted_at = 0
 
     @property
@@ -88,22 +101,31 @@ class Bidder:
         self._world.announce("registered", {"tx": receipt.transaction})
 
     async def renew(self) -> None:
-        """Sign an offer, keep it, and only then serve it; nothing is served while the owner has the machine.
+        """Sign each offer, keep it, and only then serve it; nothing is served while the owner has the machine.
 
         Raises:
             NetworkError: no node answers.
             DiskFull: it could not be kept; the old one is served on.
         """
         now = await self._chain.time()
-        bundle = await self._sign(self._ask, now)
+        bundles = [await self._sign(ask, now) for ask in self._asks()]
         if self._provider.reclaim is not None:
             return  # taken back meanwhile: nobody gets to see it
-        self._provider.offers = [bundle]
-        facts = {"hash": bundle.offer_hash(), "valid_until": bundle.offer.valid_until}
-        self._world.announce("offer", facts)
+        self._provider.offers = bundles
+        for bundle in bundles:
+            facts = {"hash": bundle.offer_hash(), "valid_until": bundle.offer.valid_until}
+            self._world.announce("offer", facts | ({"arbiter": bundle.offer.arbiter} if bundle.offer.hold_bps else {}))
         for board in self._boards:
             self._world.tasks.start_soon(self._post, board)
         await anyio.to_thread.run_sync(self._provider.book.prune, now)
+
+    def _asks(self) -> list[Ask]:
+        """What is asked for in each offer; the plain one comes first."""
+        hold = self._hold
+        if hold is None:
+            return [self._ask]
+        held = replace(self._ask, arbiter=hold.arbiter, hold_bps=hold.bps, hold_seconds=hold.seconds)
+        return [self._ask, held]
 
     async def withdraw(self) -> None:
         """Tell the boards that nothing is for sale, in the only words that they take from a stranger: a newer offer.
@@ -114,10 +136,11 @@ class Bidder:
             return
         # A board judges by its own clock, which an idle chain's may be behind.
         now = max(await self._chain.time(), self._world.clock.now())
-        bundle = await self._sign(replace(self._ask, offer_seconds=WITHDRAWN_SECONDS), now)
+        last = [await self._sign(replace(ask, offer_seconds=WITHDRAWN_SECONDS), now) for ask in self._asks()]
         async with anyio.create_task_group() as tasks:
             for board in self._boards:
-                tasks.start_soon(self._post_last, board, bundle)
+                for bundle in last:
+                    tasks.start_soon(self._post_last, board, bundle)
 
     async def _post_last(self, board: str, bundle: OfferBundle) -> None:
         try:
@@ -125,7 +148,7 @@ class Bidder:
         except MingaError:
             return  # it forgets by itself
         reach("provider.offer.withdrawn")
-        self._told.pop(board, None)
+        self._told.pop((board, bundle.offer.arbiter), None)
 
     async def _sign(self, ask: Ask, now: int) -> OfferBundle:
         world, machine, terms = self._world, self._machine, self._terms
@@ -150,21 +173,22 @@ class Bidder:
         self._world.announce("revoked", {"tx": receipt.transaction})
 
     async def _post(self, board: str) -> None:
-        announce, offers = self._world.announce, self._provider.offers
-        if not offers:
-            return  # withdrawn meanwhile
-        name = offers[0].offer_hash()
+        for bundle in tuple(self._provider.offers):  # none, when they were withdrawn meanwhile
+            await self._post_one(board, bundle)
+
+    async def _post_one(self, board: str, bundle: OfferBundle) -> None:
+        announce, kind, name = self._world.announce, (board, bundle.offer.arbiter), bundle.offer_hash()
         try:
-            await post(board, offers[0])
+            await post(board, bundle)
         except MingaError as error:
-            if self._told.get(board) != error.code:
+            if self._told.get(kind) != error.code:
                 announce("warning", error.as_dict()["error"])
-            self._told[board] = error.code
+            self._told[kind] = error.code
         else:
             reach("provider.offer.posted")
-            if self._told.get(board) != name:
+            if self._told.get(kind) != name:
                 announce("posted", {"board": board})
-            self._told[board] = name
+            self._told[kind] = name
 
     async def keep_offers(self) -> None:
         """Sign anew at half the offer's life and when the epoch changes, and remind the boards; for ever.

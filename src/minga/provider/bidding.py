@@ -34,7 +34,8 @@ MEMORY_SHARE, DISK_SHARE = 90, 80
 class Ask:
     """What the owner asks for. Prices are token units per unit-hour, times seconds.
 
-    `deposit_floor` is the least deposit whatever the price; `deposit_min` what the next offer says.
+    `deposit_floor` is the least deposit whatever the price; `deposit_min` what the next offer says. `arbiter` may
+    decide about `hold_bps` basis points of the pay for `hold_seconds`; the zero address: nobody.
     """
 
     price_per_hour: int
@@ -46,6 +47,9 @@ class Ask:
     close_window: int
     offer_seconds: int
     deposit_floor: int = 1
+    arbiter: Address = ZERO_ADDRESS
+    hold_bps: int = 0
+    hold_seconds: int = 0
 
 
 def split(machine: Machine, units: int) -> UnitSize:
@@ -95,9 +99,9 @@ def make_offer(ask: Ask, provider: Address, machine: Hash32, terms: Hash32, epoc
         seconds_max=ask.seconds_max,
         quantum=ask.quantum,
         close_window=ask.close_window,
-        arbiter=ZERO_ADDRESS,
-        hold_bps=0,
-        hold_seconds=0,
+        arbiter=ask.arbiter,
+        hold_bps=ask.hold_bps,
+        hold_seconds=ask.hold_seconds,
         valid_until=now + ask.offer_seconds,
         epoch=epoch,
         salt=Hash32(to_hex(salt)),

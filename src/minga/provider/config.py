@@ -16,6 +16,7 @@ from minga.chain.chain import ChainSpec
 from minga.core.crypto import PrivateKey
 from minga.core.errors import InvalidInput
 from minga.core.spec import Speed, Terms, UnitSize
+from minga.protocol.lease import HOLD_SECONDS_MAX
 from minga.provider.autoprice import AutoPrice
 from minga.provider.bidding import Ask
 from minga.provider.metering import deposit_least
@@ -33,6 +34,8 @@ class ProviderConfig:
     `notice_s` is what a job gets from SIGTERM to SIGKILL when the owner wants the machine back (0: interruptible);
     `disk_share` the per cent of the free disk that may be described and sold. `auto` prices the machine instead of
     `price_per_hour`. `measure` says whether a speed is promised, and whether a measurement of this week will do.
+    `stake` token units (0: none) are put under the network's arbiter, and the same units then also offered for work
+    that is verified: `hold_bps` of the pay are held back for `hold_s` (0: twice as long as work can be challenged).
     """
 
     home: Path
@@ -63,6 +66,9 @@ class ProviderConfig:
     disk_share: int = 100
     auto: AutoPrice | None = None
     measure: Literal["never", "kept", "again"] = "never"
+    stake: int = 0
+    hold_bps: int = 1000
+    hold_s: int = 0
 
     def check(self) -> None:
         """Raise InvalidInput for what cannot be, before anything is touched."""
@@ -77,6 +83,9 @@ class ProviderConfig:
             "ports": (self.ports, 0, 64),
             "notice_s": (self.notice_s, 0, 86400),
             "disk_share": (self.disk_share, 1, 100),
+            "stake": (self.stake, 0, 2**96 - 1),
+            "hold_bps": (self.hold_bps, 1, 10_000),
+            "hold_s": (self.hold_s, 0, HOLD_SECONDS_MAX),
         }
         for name, (value, low, high) in ranges.items():
             if not low <= value <= high:

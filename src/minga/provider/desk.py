@@ -7,49 +7,27 @@ this. Rule: check all, then let it happen; a refusal is one error and leaves the
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 
 import anyio
 
-from minga.core.crypto import Address, Hash32, keccak, parse_signature, to_hex
+from minga.core.crypto import Address, Hash32, parse_signature, to_hex
 from minga.core.errors import Conflict, Expired, InvalidInput, OutOfCapacity, Unauthorized
 from minga.core.spec import Manifest, UnitSize
-from minga.core.units import HOUR, Amount
-from minga.protocol.messages import Login, Voucher, channel_id, lease_id, verify
-from minga.protocol.wire import LeaseStatus, LoginRequest, OfferBundle, VoucherRequest
+from minga.core.units import Amount
+from minga.core.work import Work
+from minga.protocol.messages import Login, Ordered, Voucher, channel_id, lease_id, verify
+from minga.protocol.wire import LeaseStatus, LoginRequest, OfferBundle, VoucherRequest, WorkOrder
 from minga.provider import events as ev
 from minga.provider.admission import check_manifest, check_room
 from minga.provider.agent import ALIVE, WAITING
+from minga.provider.audits import Audits
 from minga.provider.lease import LeaseRun
 from minga.provider.loop import Provider
 from minga.provider.points import reach
 from minga.provider.probing import Station, best_environment
+from minga.provider.tokens import CLOCK_TOLERANCE_S, TOKEN_SECONDS, Bucket, token_hash
 
-CLOCK_TOLERANCE_S = 15 * 60
-TOKEN_SECONDS = HOUR
 LOGINS_PER_MINUTE = 600
-
-
-@dataclass
-class Bucket:
-    """A rate limit: `size` at once, refilled at `per_second`."""
-
-    size: float
-    per_second: float
-    held: float = field(init=False)
-    at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.held = self.size
-
-    def take(self, now: float) -> bool:
-        """Whether one more may pass at `now` (monotonic seconds)."""
-        self.held = min(self.size, self.held + (now - self.at) * self.per_second)
-        self.at = now
-        if self.held < 1:
-            return False
-        self.held -= 1
-        return True
 
 
 class Desk:
@@ -60,6 +38,7 @@ class Desk:
         self._provider = provider
         self.world = provider.world
         self.station = Station(provider.world, best_environment(provider.world.environments), provider.gpus)
+        self.audits = Audits(provider.world)
         self._room = anyio.Lock()
         self._logins = Bucket(LOGINS_PER_MINUTE, LOGINS_PER_MINUTE / 60, at=self.world.clock.monotonic())
 
@@ -137,6 +116,26 @@ class Desk:
             missing = sorted({bundle.blake3 for bundle in manifest.inputs} - set(held))
             await run.apply(ev.ManifestSet(manifest.plain(), manifest.hash32(), missing))
 
+    async def set_order(self, run: LeaseRun, order: WorkOrder) -> None:
+        """Take down which work the lease pays for; the same order again changes nothing.
+
+        Raises:
+            Conflict: there is no manifest yet, or another order, or nobody decides about this lease's work.
+            InvalidInput: the order is not for the lease's manifest.
+            InvalidSignature: not by the session signer, or for another lease, contract or chain.
+        """
+        state = run.state
+        if state.order is not None and state.order["work"] == order.work and state.order["mode"] == order.mode:
+            return
+        spec = self.world.chain.spec
+        if not spec.deployment.has_disputes or state.facts.arbiter != spec.deployment.disputes:
+            raise Conflict("nobody decides about the work of this lease", "take an offer that names the arbiter")
+        if Work.of(run.manifest, order.trace).hash32() != order.work:
+            raise InvalidInput("the order is for other work than the manifest's", "hash the manifest that was sent")
+        message = Ordered(Hash32(run.channel), Hash32(order.work))
+        verify(message, spec.disputes_domain, parse_signature(order.signature), Address(state.facts.signer))
+        await run.apply(ev.OrderSet(order.work, order.trace.plain(), order.mode, order.signature))
+
     async def _check_free(self, run: LeaseRun, manifest: Manifest) -> None:
         check_room(manifest.size, self._sizes(run), self._provider.machine)
         needed = manifest.size.disk_bytes + 2 * sum(bundle.bytes for bundle in manifest.inputs)
@@ -211,8 +210,3 @@ class Desk:
             log_bytes=run.log.size(),
             close_tx=state.close_tx,
         )
-
-
-def token_hash(token: str) -> str:
-    """What the journal keeps of a token."""
-    return to_hex(keccak(token.encode()))

@@ -177,6 +177,37 @@ class Collected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OrderSet(Event):
+    """The tenant signed which work this lease pays for: hash, how it is traced, who may check, signature of `Ordered`.
+
+    `trace` is a `core.work.Trace` as JSON, `mode` audit or replicate, `signature` hex.
+    """
+
+    work: str
+    trace: dict[str, Any]
+    mode: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Event):
+    """Our commitment is on the chain: the root over `leaves` state hashes, and the transaction."""
+
+    root: str
+    leaves: int
+    tx: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed(Event):
+    """There will be no commitment, and why."""
+
+    code: str
+    fact: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseAsked(Event):
     """The lease shall be closed on chain, now. `reason` is shown, `why` goes on record."""
 
@@ -290,6 +321,11 @@ class Collect:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """Put the root over the trace's leaves on the chain."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseLease:
     """Close on chain with the best voucher: `cumulative` token units and its signature (empty: none)."""
 
@@ -298,11 +334,12 @@ class CloseLease:
     why: int
 
 
-Effect = Emit | Launch | Stop | Freeze | Thaw | Collect | CloseLease
+Effect = Emit | Launch | Stop | Freeze | Thaw | Collect | Commit | CloseLease
 
 __all__ = [
     "EVENTS", "BlobStored", "ChainClosing", "CheckpointTaken", "CloseAsked", "CloseLease", "Closed", "Collect",
-    "Collected", "DepositSeen", "Effect", "Emit", "Event", "Exited", "Forgotten", "Freeze", "Launch", "LoggedIn",
-    "ManifestSet", "Metered", "Opened", "Overdue", "Phase", "Progressed", "Reclaimed", "StartAsked", "StartFailed",
-    "Started", "Stop", "StopAsked", "Thaw", "VoucherStored", "Warned", "decode", "encode",
+    "Collected", "Commit", "CommitFailed", "Committed", "DepositSeen", "Effect", "Emit", "Event", "Exited", "Forgotten",
+    "Freeze", "Launch", "LoggedIn", "ManifestSet", "Metered", "Opened", "OrderSet", "Overdue", "Phase", "Progressed",
+    "Reclaimed", "StartAsked", "StartFailed", "Started", "Stop", "StopAsked", "Thaw", "VoucherStored", "Warned",
+    "decode", "encode",
 ]  # fmt: skip

@@ -57,6 +57,10 @@ class Inventory:
             raise NotFound(f"blob {name[:16]} is not an input of this lease", "send what the manifest names")
         return size
 
+    def is_input(self, manifest: Manifest, name: str) -> bool:
+        """Whether `name` is an input of the manifest, or a chunk of the checkpoint that it restores."""
+        return any(bundle.blake3 == name for bundle in manifest.inputs) or name in self._chunks(manifest)
+
     def missing(self, manifest: Manifest, inputs: Iterable[str]) -> list[str]:
         """What the tenant should send now, for `inputs` that are not complete: themselves, or a checkpoint's chunks."""
         found = []

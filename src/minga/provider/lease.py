@@ -37,6 +37,7 @@ from minga.protocol.lease import Lease
 from minga.provider import agent
 from minga.provider import events as ev
 from minga.provider.agent import State
+from minga.provider.commitments import commit
 from minga.provider.events import Effect, Emit, Event, decode, encode
 from minga.provider.inventory import Inventory
 from minga.provider.logs import LogFile
@@ -105,7 +106,7 @@ class LeaseRun:
         self.uploading = anyio.Lock()
         self.streams = 0
         self._lock = anyio.Lock()
-        self._closing = False
+        self._closing = self._committing = False
 
     @property
     def channel(self) -> str:
@@ -198,6 +199,8 @@ class LeaseRun:
                 start(self.sandbox.run)
             case ev.Collect():
                 start(self.sandbox.collect)
+            case ev.Commit():
+                start(self._commit)
             case ev.CloseLease():
                 start(self._close, effect)
             case ev.Freeze() | ev.Thaw() | ev.Stop():
@@ -248,6 +251,23 @@ class LeaseRun:
                 # A lease that a reorg took back may return; `Provider` gives it up when it does not.
                 if isinstance(error, ContractError) and not isinstance(error, UnknownLease):
                     pause = RETRY_SECONDS_MAX
+            await self.world.clock.sleep(pause)
+            pause = min(pause * 2, RETRY_SECONDS_MAX)
+
+    async def _commit(self) -> None:
+        """Put the root over the trace on the chain; tries until it stands there, or cannot."""
+        if self._committing:
+            return
+        self._committing = True
+        pause, warned = 0.5, False
+        while self.state.committing:
+            try:
+                await self.happen(await commit(self))
+                return
+            except MingaError as error:
+                if not warned:
+                    self.world.announce("warning", error.as_dict()["error"])
+                warned = True
             await self.world.clock.sleep(pause)
             pause = min(pause * 2, RETRY_SECONDS_MAX)
 

@@ -28,7 +28,9 @@ UNCLOSED: frozenset[Phase] = ALL - {"closed", "closing"}
 class State:
     """Everything about one lease that must survive a restart. Seconds are whole; amounts are token units.
 
-    `grace_s` is what the stop under way leaves the job; `reclaimed` whether the owner took the machine back.
+    `grace_s` is what the stop under way leaves the job; `reclaimed` whether the owner took the machine back. `order` is
+    what the tenant signed about the work, `committing` whether a commitment to it is due, `commitment` what was told
+    of it.
     """
 
     facts: ev.Opened
@@ -59,6 +61,9 @@ class State:
     nonces: tuple[str, ...] = ()
     emitted: int = 0
     forgotten: bool = False
+    order: dict[str, Any] | None = None
+    committing: bool = False
+    commitment: dict[str, Any] | None = None
 
     @property
     def price(self) -> int:

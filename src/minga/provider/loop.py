@@ -11,9 +11,10 @@ import anyio
 
 from minga.chain.chain import Changes
 from minga.chain.contract_events import Closed as ChainClosed
+from minga.chain.contracts import Market
 from minga.chain.view import LeaseRecord
 from minga.core.crypto import Hash32
-from minga.core.errors import MingaError, NotFound
+from minga.core.errors import ContractError, MingaError, NotFound
 from minga.core.spec import Machine, Terms
 from minga.protocol.lease import Phase, Why
 from minga.protocol.messages import channel_id
@@ -39,6 +40,7 @@ GONE_QUIET_SECONDS = 2.0
 AT_ONCE_SECONDS = 3.0
 DRAIN_POLL_SECONDS = 0.1
 END_MARGIN_S = 30
+FOREVER_S = 2**53
 
 
 class Provider:
@@ -56,6 +58,7 @@ class Provider:
         self._polling = anyio.Lock()
         self._missing: dict[str, float] = {}
         self._close_tx: dict[str, str] = {}
+        self._finishing: set[str] = set()
         self._chain_time = (0, 0.0)
 
     # ------------------------------------------------------------------------------------------------------- restart
@@ -118,6 +121,7 @@ class Provider:
             await self._look_for_gone()
             self.world.chain.acknowledge(changes)
         await self._reclaim_leases()
+        self._finish_holds()
 
     def _records(self) -> list[LeaseRecord]:
         mine = self.world.provider
@@ -222,8 +226,42 @@ class Provider:
                 await run.attempt(ev.CloseAsked("the tenant had its time to fetch", Why.SHUTTING_DOWN))
             elif state.phase in ("exited", "failed") and now - run.active_at > max(CLOSE_SECONDS, state.dead_man_s):
                 await run.attempt(ev.CloseAsked("the tenant did not ask for the close", Why.NOT_SAID))
-            elif state.phase == "closed" and self.world.clock.now() - state.closed_at > state.facts.retention_s:
+            elif state.phase == "closed" and self.world.clock.now() - state.closed_at > self._kept_s(run):
                 await self._forget(run)
+
+    def _kept_s(self, run: LeaseRun) -> int:
+        """Seconds after the close for which a lease's files stay: what was committed to must be there to be shown."""
+        facts = run.state.facts
+        record = self.world.chain.view.leases.get(Hash32(facts.lease_id))
+        if record is not None and is_held(record):
+            return FOREVER_S
+        return max(facts.retention_s, facts.hold_seconds if run.state.commitment else 0)
+
+    # ---------------------------------------------------------------------------------------------------------- holds
+
+    def _finish_holds(self) -> None:
+        """Collect what was held back, once nobody can decide about it any more."""
+        for record in self._records():
+            if record.closed_at is None or record.lease.id in self._finishing or not is_held(record):
+                continue
+            if self.chain_time() > record.closed_at + record.lease.hold_seconds:
+                self._finishing.add(record.lease.id)
+                self.world.tasks.start_soon(self._finish_hold, record)
+
+    async def _finish_hold(self, record: LeaseRecord) -> None:
+        lease = record.lease
+        call = Market(self.world.chain.spec.deployment.market).finish_hold(lease)
+        try:
+            await self.world.chain.send(f"finish-hold/{lease.channel}/{lease.opened_at}", call, self.world.key)
+            reach("provider.hold.sent")
+        except MingaError as error:
+            self._finishing.discard(lease.id)
+            if not isinstance(error, ContractError):  # else somebody was quicker, or the block's clock is behind ours
+                self.world.announce("warning", error.as_dict()["error"])
+            return
+        self.world.announce(
+            "released", {"lease": lease.channel, "held": str(record.closed.held if record.closed else 0)}
+        )
 
     async def _forget(self, run: LeaseRun) -> None:
         await anyio.to_thread.run_sync(run.place.remove)
@@ -281,3 +319,8 @@ class Provider:
                 until = min(until, clock.monotonic() + AT_ONCE_SECONDS)
             await self.tidy()
             await clock.sleep(DRAIN_POLL_SECONDS)
+
+
+def is_held(record: LeaseRecord) -> bool:
+    """Whether an arbiter may still decide about the lease; its stake is locked so long, even where nothing is held."""
+    return record.closed is not None and record.hold_ended is None and record.lease.holds(record.settled)

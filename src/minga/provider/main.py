@@ -25,9 +25,10 @@ from minga.core.spec import Machine, Speed, UnitSize
 from minga.core.units import DAY
 from minga.provider.attendant import Attendant
 from minga.provider.autoprice import PriceBook, first_price
-from minga.provider.bidder import Bidder
+from minga.provider.bidder import Bidder, Hold
 from minga.provider.bidding import OfferBook, check_fits, split
 from minga.provider.config import ProviderConfig, ask_of, terms_of
+from minga.provider.court import Court
 from minga.provider.desk import Desk
 from minga.provider.lease import Announce, World
 from minga.provider.loop import Provider
@@ -146,10 +147,21 @@ async def _opened(
         announce("listening", {"url": url, "tls_sha256": tls.sha256 if tls else None})
         speed = await _speed(config, world, machine, unit, provider.gpus)
         terms = terms_of(config, unit, transport_public(secret), tls, driver, speed)
-        bidder = Bidder(ask_of(config), config.agent, config.boards, provider, machine, terms, url)
+        hold = await _hold(config, world)
+        bidder = Bidder(ask_of(config), config.agent, config.boards, provider, machine, terms, url, hold)
         yield provider, bidder, await anyio.to_thread.run_sync(_pricer, config, provider, bidder, unit)
         await desk.station.close()
         tasks.cancel_scope.cancel()
+
+
+async def _hold(config: ProviderConfig, world: World) -> Hold | None:
+    """What verified work may have held back, once the stake that answers for it stands; None without a stake."""
+    if not config.stake:
+        return None
+    court = Court(world.chain)
+    staked = await court.put(config.operator, config.stake)
+    world.announce("staked", {"arbiter": court.address, "amount": str(staked)})
+    return Hold(court.address, config.hold_bps, config.hold_s or await court.hold_seconds())
 
 
 async def _speed(

@@ -43,6 +43,8 @@ umask 022
 mkdir -p work out checkpoint home
 export HOME="$root/home" MINGA_OUTPUT_DIR="$root/out" MINGA_CHECKPOINT_DIR="$root/checkpoint"
 export MINGA_PROGRESS="$root/progress.jsonl"
+case ${PYTHONPATH:-} in /job/*) export PYTHONPATH="$root${PYTHONPATH#/job}" ;; esac
+case ${MINGA_TRACE_DIR:-} in /job/*) export MINGA_TRACE_DIR="$root${MINGA_TRACE_DIR#/job}" ;; esac
 shell=$(command -v bash || echo /bin/sh)
 cd work || exit 125
 if [ -s ../.minga/setup.sh ]; then
@@ -59,7 +61,10 @@ fi
 : > ../.minga/started
 exec "$shell" ../.minga/run.sh
 """
-"""Runs before anything of the tenant's. `exit` after a failed set-up keeps its code."""
+"""Runs before anything of the tenant's. `exit` after a failed set-up keeps its code.
+
+Where the job's folder is not `/job` (a plain process), the trace's folders are beneath it all the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)

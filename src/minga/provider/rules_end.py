@@ -17,6 +17,7 @@ from typing import Any
 from minga.protocol.lease import Why
 from minga.provider import events as ev
 from minga.provider.lease_state import ALIVE, GRACE_FORCED_S, WAITING, State
+from minga.provider.rules_verify import begin_commit
 from minga.provider.turn import Turn
 
 PROVIDERS_FAULT = frozenset({"lost", "failed", "abandoned"})
@@ -100,6 +101,7 @@ def collected(turn: Turn, event: ev.Collected) -> None:
         turn.tell("warning", code="not-collected", fact=fact, remedy="see the job's outputs")
     turn.tell("artifacts", count=len(event.files), bytes=sum(item["bytes"] for item in event.files))
     turn.enter("failed" if turn.state.failed else "exited")
+    begin_commit(turn)
     if turn.state.close_asked:
         turn.close()
 

@@ -17,13 +17,21 @@ from starlette.routing import Route
 from minga.core.errors import InternalError, InvalidInput, MingaError, NotFound
 from minga.core.spec import Manifest
 from minga.protocol import wire
-from minga.provider import serving_blobs, serving_leases, serving_ports, serving_probes, serving_streams
+from minga.provider import (
+    serving_audits,
+    serving_blobs,
+    serving_leases,
+    serving_ports,
+    serving_probes,
+    serving_streams,
+)
 from minga.provider.desk import Desk
 from minga.provider.openapi import Described, describe
 from minga.provider.serving_basics import answer, refusal
 
 Handler = Callable[[Request], Awaitable[Response]]
 _LEASE = "/v1/leases/{lease}"
+_AUDIT = "/v1/audits/{lease}"
 _BYTES = "application/octet-stream"
 
 ROUTES: tuple[tuple[Described, Handler], ...] = (
@@ -37,6 +45,10 @@ ROUTES: tuple[tuple[Described, Handler], ...] = (
     (
         Described("PUT", f"{_LEASE}/manifest", "What to run", Manifest, wire.LeaseStatus),
         serving_leases.put_manifest,
+    ),
+    (
+        Described("PUT", f"{_LEASE}/order", "Which work is to be verified", wire.WorkOrder, wire.LeaseStatus),
+        serving_leases.put_order,
     ),
     (Described("HEAD", f"{_LEASE}/blobs/{{blake3}}", "Bytes held of a blob"), serving_blobs.head_blob),
     (Described("PUT", f"{_LEASE}/blobs/{{blake3}}", "The next piece of an input", _BYTES), serving_blobs.put_blob),
@@ -64,6 +76,15 @@ ROUTES: tuple[tuple[Described, Handler], ...] = (
     ),
     (Described("POST", f"{_LEASE}/stop", "End the job", wire.StopRequest, wire.LeaseStatus), serving_leases.stop),
     (Described("POST", f"{_LEASE}/close", "Close the lease on chain", None, wire.LeaseStatus), serving_leases.close),
+    (
+        Described("POST", f"{_AUDIT}/login", "A token for who may check the work", wire.AuditLogin, is_public=True),
+        serving_audits.login,
+    ),
+    (Described("GET", _AUDIT, "What was ordered and committed to", None, wire.AuditedLease), serving_audits.audit),
+    (
+        Described("GET", f"{_AUDIT}/blobs/{{blake3}}", "An input or a file of the trace", None, _BYTES),
+        serving_audits.get_blob,
+    ),
 )
 """Every route but the port proxy, which takes any method."""
 

@@ -38,12 +38,21 @@ def lease_of(request: Request) -> LeaseRun:
     Raises:
         Unauthorized: no token, or not one of this lease.
     """
+    lease = desk_of(request).authorised(request.path_params["lease"].lower(), bearer_of(request))
+    lease.heard_at = lease.world.clock.monotonic()
+    return lease
+
+
+def bearer_of(request: Request) -> str:
+    """The token that a request carries.
+
+    Raises:
+        Unauthorized: none, or nothing that could be one.
+    """
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer" or not token.isascii() or len(token) > 256:
         raise Unauthorized("no bearer token", "log in with the lease's session signer")
-    lease = desk_of(request).authorised(request.path_params["lease"].lower(), token.strip())
-    lease.heard_at = lease.world.clock.monotonic()
-    return lease
+    return token.strip()
 
 
 async def body_of(request: Request, limit: int = BODY_BYTES_MAX, seconds: float = BODY_SECONDS) -> bytes:

@@ -81,11 +81,18 @@ async def get_chunks(request: Request) -> Response:
 
 
 async def _give(request: Request, names: list[str]) -> Response:
-    lease, pieces, size = lease_of(request), [], 0
+    lease = lease_of(request)
     for name in names:
         lease.place.blobs.path(name)
         if not lease.knows_blob(name):
             raise NotFound(f"blob {name[:16]} is no file of this lease", "see its artifacts and checkpoint events")
+    return await pieces_of(request, lease, names)
+
+
+async def pieces_of(request: Request, lease: LeaseRun, names: list[str]) -> Response:
+    """The bytes of blobs that may be given, one after the other, as the request's range says."""
+    pieces, size = [], 0
+    for name in names:
         held = await anyio.to_thread.run_sync(lease.place.blobs.size, name)
         pieces.append((name, size, size + held))
         size += held

@@ -9,7 +9,7 @@ from minga import __version__
 from minga.core.errors import Conflict
 from minga.core.spec import FileEntry, Manifest
 from minga.protocol.lease import Why
-from minga.protocol.wire import ArtifactList, LoginRequest, StopRequest, VoucherReceipt, VoucherRequest
+from minga.protocol.wire import ArtifactList, LoginRequest, StopRequest, VoucherReceipt, VoucherRequest, WorkOrder
 from minga.provider import events as ev
 from minga.provider.agent import ALIVE, WAITING
 from minga.provider.serving_basics import answer, body_of, desk_of, lease_of, parsed
@@ -43,6 +43,13 @@ async def put_manifest(request: Request) -> Response:
     """What to run; the same one again changes nothing."""
     lease, desk = lease_of(request), desk_of(request)
     await desk.set_manifest(lease, await parsed(request, Manifest))
+    return answer(desk.status(lease))
+
+
+async def put_order(request: Request) -> Response:
+    """Which work is to be verified; the same order again changes nothing."""
+    lease, desk = lease_of(request), desk_of(request)
+    await desk.set_order(lease, await parsed(request, WorkOrder))
     return answer(desk.status(lease))
 
 

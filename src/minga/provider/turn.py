@@ -47,15 +47,16 @@ class Turn:
             self.tell("phase", phase=phase, reason=self.state.reason)
 
     def close(self) -> None:
-        """Close on chain; if the chain did already, be done."""
+        """Close on chain, once no commitment is due any more; if the chain did already, be done."""
         if self.state.closed_at:
             self.finish("")
-        else:
+        elif not self.state.committing:
             self.enter("closing")
             self.do(close_effect(self.state))
 
     def finish(self, reason: str) -> None:
         """The lease is over."""
+        self.set(committing=False)
         self.tell("closed", tx=self.state.close_tx)
         self.enter("closed", reason)
 
