@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minga.cli.bill import print_bill
-from minga.client.bill import Bill, LeaseBill
+from minga.client.bill import Bill, LeaseBill, Verification
 
 ADDRESS = "0x" + "ab" * 20
 
@@ -14,8 +14,8 @@ def lease(**changes) -> LeaseBill:
     values = {
         "attempt": 0, "lease": "0x01", "provider": ADDRESS, "deposited": 1_250_000, "paid": 495_000, "fee": 5_000,
         "refunded": 750_000, "locked": 0, "working_s": 500, "unpaid_s": 22, "vouchers": 9, "state": "closed",
-        "best": 500_000, "held": 500_000, "seconds": {"starting": 7, "working": 515}, "left": "reclaimed: a guest",
-        "unpaid": {"starting": 7, "reclaimed": 15},
+        "best": 500_000, "acknowledged": 500_000, "seconds": {"starting": 7, "working": 515},
+        "unpaid": {"starting": 7, "reclaimed": 15}, "left": "reclaimed: a guest",
     }  # fmt: skip
     return LeaseBill(**(values | changes))
 
@@ -31,6 +31,28 @@ def test_each_lease_says_what_it_did_and_what_was_not_paid(capsys: pytest.Captur
     assert "reclaimed: a guest" in shown
     assert "NOT EXACT" not in shown
     assert "$5.00, $4.00 of it returned" in shown
+
+
+def test_held_pay_is_shown_with_its_time_then_with_what_became_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    cost = Verification("audit", "D0", 49_500, 81_920, 2_000_000)
+    held = lease(paid=445_500, held=49_500, held_until=1_800_000_000)
+    print_bill(Bill(6, (held,), 5_000_000, 4_000_000, 0, 6, cost))
+    shown = capsys.readouterr().out
+    assert "+ held" in shown
+    assert "$0.0495, free from 2027-01-15 08:00 UTC on unless a verdict says else" in shown
+    assert "audit, D0: $0.0495 not yet free" in shown
+    assert "sent to each provider" in shown
+    assert "NOT EXACT" not in shown
+    freed = lease(attempt=1, released=49_500)
+    won = lease(paid=445_500, refunded=799_500, returned=49_500, awarded=400_000)
+    print_bill(Bill(6, (won, freed), 5_000_000, 4_000_000, 0, 6))
+    shown = capsys.readouterr().out
+    assert "$0.0495 returned by a verdict, $0.40 besides from its stake, $0.00 released" in shown
+    assert "$0.00 returned by a verdict, $0.0495 released" in shown
+    assert "verified" not in shown
 
 
 def test_a_sum_that_is_not_exact_is_cried_out(capsys: pytest.CaptureFixture[str]) -> None:

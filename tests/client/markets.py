@@ -70,7 +70,7 @@ class Stage:
 
     async def config(self, number: int, **changes: Any) -> ProviderConfig:
         """The number-th provider of this machine's own system; `changes` override."""
-        operator = await self.network.funded_key(f"operator {number} {self.name}")
+        operator = await self.network.funded_key(f"operator {number} {self.name}", tokens=changes.get("stake", 0))
         fields: dict[str, Any] = {
             "home": self.folder / f"provider-{number}",
             "spec": self.network.spec,

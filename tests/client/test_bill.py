@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minga.chain.chain import ContractEvent, Position, Seen
 from minga.chain.contract_events import Closed, ClosingStarted, HoldEnded, Opened, Redeemed, ToppedUp
 from minga.chain.view import View
-from minga.client.bill import Bill, make_bill
+from minga.client.bill import Bill, Verification, make_bill
 from minga.core.crypto import ZERO_ADDRESS, Address, Hash32
 from minga.core.units import Amount
 from minga.protocol.job_events import Deal, Plan
@@ -94,7 +94,7 @@ def test_a_lease_that_its_own_close_still_locks_is_told_with_the_time() -> None:
     start = ClosingStarted(on_chain(0).id, Address("0x" + "01" * 20), NOW + 3600, Why.UNREACHABLE)
     (found,) = bill_of(state_of(lost), opened(0, 250_000), start).leases
     assert (found.state, found.locked, found.locked_until) == ("closing", 250_000, NOW + 3600)
-    assert (found.paid, found.refunded, found.best, found.held) == (0, 0, 40_000, 40_000)
+    assert (found.paid, found.refunded, found.best, found.acknowledged) == (0, 0, 40_000, 40_000)
     assert found.conserved
 
 
@@ -118,12 +118,14 @@ def test_what_an_arbiter_holds_and_gives_is_counted_once() -> None:
     held = closed(0, 250_000, 40_000, held=10_000)
     state = state_of(kept(0, 250_000, 40_000, status="closed"))
     (before,) = bill_of(state, opened(0, 250_000), held).leases
-    assert (before.locked, before.state, before.conserved) == (10_000, "held", True)
+    assert (before.held, before.locked, before.state, before.conserved) == (10_000, 0, "held", True)
+    assert before.held_until == NOW + on_chain(0).hold_seconds
     spoken = HoldEnded(on_chain(0).id, PROVIDERS[0], Amount(4_000), Amount(6_000))
     bill = bill_of(state, opened(0, 250_000), held, spoken)
     (after,) = bill.leases
     assert after.conserved
-    assert after.locked == 0
+    assert (after.locked, after.held, after.held_until) == (0, 0, 0)
+    assert (after.returned, after.released) == (4_000, 6_000)
     assert after.paid + after.refunded == before.paid + before.refunded + 10_000
     assert {after.paid - before.paid, after.refunded - before.refunded} == {4_000, 6_000}
 
@@ -135,6 +137,17 @@ def test_seconds_that_a_check_did_not_accept_are_free_and_named() -> None:
     assert found.unpaid == {"not accepted": 35}
     (plain,) = bill_of(state_of(replace(lease, checked=False)), opened(0, 250_000)).leases
     assert plain.accepted_s is None
+
+
+def test_what_it_cost_to_have_the_work_verified_is_on_the_bill() -> None:
+    state = state_of(kept(0, 250_000, 40_000, status="closed", awarded=Amount(77)))
+    events = [opened(0, 250_000), closed(0, 250_000, 40_000, held=10_000)]
+    bill = make_bill(state, view_of(*events), 6, {}, {}, ("audit", "D1", 4_096, 320))
+    assert bill.verification == Verification("audit", "D1", 10_000, 4_096, 320)
+    value = json.loads(json.dumps(bill.as_dict()))
+    assert value["verification"]["trace_bytes"] == 320
+    assert (value["held"], value["leases"][0]["awarded"]) == (10_000, 77)
+    assert bill_of(state, *events).as_dict()["verification"] is None
 
 
 def test_gas_is_of_all_transactions_and_leaves_as_text() -> None:
@@ -164,7 +177,11 @@ def test_whatever_became_of_the_leases_the_parts_are_the_deposits(found: list[tu
             events.append(closed(number, deposit, worth))
     bill = bill_of(state_of(*[kept(n, deposit, worth) for n, (deposit, worth, _) in enumerate(found)]), *events)
     assert bill.conserved
-    assert bill.deposited == bill.paid + bill.fee + bill.refunded + bill.locked == sum(item[0] for item in found)
+    assert (
+        bill.deposited
+        == bill.paid + bill.fee + bill.held + bill.refunded + bill.locked
+        == sum(item[0] for item in found)
+    )
     assert bill.paid + bill.fee == sum(worth for _, worth, end in found if end == "closed")
     assert bill.totals() == {name: bill.as_dict()[name] for name in bill.totals()}
 
@@ -174,4 +191,6 @@ def test_one_unit_that_is_missing_is_seen() -> None:
     for name in ("paid", "fee", "refunded", "locked"):
         bad = replace(good, **{name: getattr(good, name) + 1})
         assert not Bill(6, (good, bad), 0, 0, 0, 0).conserved, name
+    worse = replace(good, held=good.held + 1)
+    assert not Bill(6, (worse,), 0, 0, 0, 0).conserved
     assert Bill(6, (good, good), 0, 0, 0, 0).conserved

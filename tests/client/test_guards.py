@@ -41,7 +41,7 @@ def whole(bill) -> None:
         assert set(lease.seconds) <= set(STATES.values()) | {"unreachable", "away"}
         total, unpaid = sum(lease.seconds.values()), sum(lease.unpaid.values())
         assert total == unpaid + min(lease.working_s, total - unpaid)
-        assert lease.held <= lease.best
+        assert lease.acknowledged <= lease.best
         assert lease.paid + lease.fee <= lease.best or not lease.vouchers
 
 

@@ -59,6 +59,8 @@ class Announcer:
         plain: dict[str, Callable[[], str]] = {
             "machine": lambda: f"machine {short(str(facts['machine']))}",
             "registered": lambda: f"registered: {facts['tx']}",
+            "staked": lambda: f"at stake on verified work: ${format_usd(int(facts['amount']), self.decimals)}",
+            "released": lambda: f"held pay of lease {short(str(facts['lease']))} is yours",
             "measuring": lambda: "measuring what a unit does (up to 10 s)",
             "speed": lambda: speed_line(facts),
             "price": lambda: price_line(facts),

@@ -5,11 +5,13 @@ Does not know: how a bill is made (`minga.client.bill`). Texts of a provider are
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from minga.cli.live import clean
 from minga.cli.output import print_facts, print_table, short
-from minga.core.units import format_duration, format_usd
+from minga.core.units import format_duration, format_size, format_usd
 
 
 def print_bill(found: Any) -> None:
@@ -22,11 +24,11 @@ def print_bill(found: Any) -> None:
         (
             str(lease.attempt + 1), short(lease.provider), f"{lease.working_s} s",
             f"{lease.vouchers} to {usd(lease.best)}", usd(lease.deposited), usd(lease.paid), usd(lease.fee),
-            usd(lease.refunded), usd(lease.locked),
+            usd(lease.held), usd(lease.refunded), usd(lease.locked),
         )
         for lease in found.leases
     ]  # fmt: skip
-    head = (">#", "provider", ">paid time", ">vouchers", ">deposit", ">paid", ">fee", ">refunded", ">locked")
+    head = (">#", "provider", ">paid time", ">vouchers", ">deposit", ">paid", ">fee", ">held", ">refunded", ">locked")
     print_table(head, rows, "no lease was opened")
     spent = [
         (str(lease.attempt + 1), _seconds(lease.seconds), _seconds(lease.unpaid), clean(lease.left) or "–")
@@ -39,12 +41,38 @@ def print_bill(found: Any) -> None:
             ("deposited", usd(found.deposited)),
             ("= paid", usd(found.paid)),
             ("+ fee", usd(found.fee)),
+            ("+ held", usd(found.held)),
             ("+ refunded", usd(found.refunded)),
             ("+ locked", usd(found.locked) + ("" if found.conserved else "   THE SUM IS NOT EXACT")),
             ("budget", f"{usd(found.funded)}, {usd(found.returned)} of it returned"),
+            *_verification(found, usd),
         ]
     )
 
 
+def _verification(found: Any, usd: Callable[[int], str]) -> list[tuple[str, str]]:
+    """What became of pay that was held back, and what verification cost beside."""
+    rows = []
+    for lease in found.leases:
+        name = f"held of lease {lease.attempt + 1}"
+        if lease.held:
+            rows.append(
+                (name, f"{usd(lease.held)}, free from {shown_time(lease.held_until)} on unless a verdict says else")
+            )
+        elif lease.returned or lease.released:
+            stake = f", {usd(lease.awarded)} besides from its stake" if lease.awarded else ""
+            rows.append((name, f"{usd(lease.returned)} returned by a verdict{stake}, {usd(lease.released)} released"))
+    cost = found.verification
+    if cost is not None:
+        beside = f"{format_size(cost.sent_bytes)} sent to each provider, {format_size(cost.trace_bytes)} of trace"
+        rows.append(("verified", f"{cost.mode}, {cost.determinism}: {usd(cost.held)} not yet free, {beside}"))
+    return rows
+
+
 def _seconds(by_name: dict[str, int]) -> str:
     return ", ".join(f"{name} {format_duration(count)}" for name, count in by_name.items()) or "–"
+
+
+def shown_time(at: int) -> str:
+    """Unix seconds as a person reads them."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

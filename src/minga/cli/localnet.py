@@ -48,7 +48,8 @@ HOST = "127.0.0.1"
 @dataclass(frozen=True)
 class Plan:
     """What a local network consists of. `price` is dollars per unit-hour of the first provider, each next one's is a
-    cent more; `quantum` a duration; `environments` NAME=FOLDER texts; `save_s` seconds between saves of the chain.
+    cent more; `quantum` a duration; `environments` NAME=FOLDER texts; `save_s` seconds between saves of the chain;
+    `stake` dollars that each provider puts under the arbiter, None for nothing.
     """
 
     providers: int = 3
@@ -58,6 +59,7 @@ class Plan:
     environments: tuple[str, ...] = ()
     units: int = 1
     save_s: int = 5
+    stake: str | None = None
 
     def check(self) -> None:
         """Raise InvalidInput unless the plan can be started."""
@@ -94,7 +96,7 @@ class LocalNetwork:
             keys = [self._operator(number) for number in range(1, plan.providers + 1)]
             board = self._board(network, changed, report)
             network = self._save(network, board)
-            self._fund(wallet, keys)
+            self._fund(wallet, keys, plan.stake)
             self._providers(plan, network, keys, report)
         return network
 
@@ -154,13 +156,16 @@ class LocalNetwork:
             return keys.load(OPERATOR, embedded_ok=True)
         return keys.create_embedded(OPERATOR, os.urandom(32))
 
-    def _fund(self, wallet: PrivateKey, operators: list[PrivateKey]) -> None:
+    def _fund(self, wallet: PrivateKey, operators: list[PrivateKey], stake: str | None) -> None:
         from minga.cli.world import run_async
+
+        # What is filled up is at least half full, and that must do for the stake.
+        twice = "0" if stake is None else format_usd(2 * parse_usd(stake, 18), 18)
 
         async def all_of_them() -> None:
             await fill(self.folder / "chain", wallet.address, WALLET_USD)
             for key in operators:
-                await fill(self.folder / "chain", key.address, "0")
+                await fill(self.folder / "chain", key.address, twice)
 
         run_async(all_of_them)
 
@@ -188,6 +193,8 @@ class LocalNetwork:
         words += ["--disk-share", str(100 // plan.providers)]
         for environment in plan.environments:
             words += ["--environment", environment]
+        if plan.stake is not None:
+            words += ["--stake", plan.stake]
         return [*words, "--insecure-process"] if plan.driver == "process" else words
 
     def _argv(self, home: Path, *words: str) -> list[str]:

@@ -32,13 +32,16 @@ def up(
     quantum: Annotated[str, typer.Option(help="Unpaid work at most.")] = "60s",
     units: Annotated[int, typer.Option(min=1, max=100, help="Units of each provider.")] = 1,
     environment: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER for jobs.")] = None,
+    stake: Annotated[
+        str | None, typer.Option(help="Dollars of play money that each provider stakes on its work.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start the embedded chain, a board and providers here, each its own process; again: repair what died."""
     from minga.cli.localnet import LocalNetwork, Plan, state_of
 
     parse_duration(quantum)
-    plan = Plan(providers, driver, price, quantum, tuple(environment or ()), units)
+    plan = Plan(providers, driver, price, quantum, tuple(environment or ()), units, stake=stake)
     net = LocalNetwork(settings_of(ctx))
     network = net.up(plan, (lambda line: None) if as_json else say)
     if as_json:

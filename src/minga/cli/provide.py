@@ -19,7 +19,7 @@ from minga.cli.config import Settings, is_embedded
 from minga.cli.options import port_option, settings_of
 from minga.cli.output import tell
 from minga.core.errors import InvalidInput, MissingPrerequisite
-from minga.core.units import parse_duration, parse_size, parse_usd
+from minga.core.units import parse_duration, parse_percent, parse_size, parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +57,11 @@ Egress = Annotated[list[str] | None, typer.Option(help="Host that jobs may reach
 Places = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER for jobs (default: python, the AI environment).")]
 Region = Annotated[str, typer.Option(help="Where it stands, such as eu-west.")]
 Prepaid = Annotated[bool, typer.Option("--prepaid", help="Ask for one quantum before a job starts.")]
+Staked = Annotated[str | None, typer.Option(help="Dollars at stake on your work: also offer it to verified jobs.")]
+HoldPart = Annotated[str, typer.Option("--hold", help="Of a verified job's pay, held back for the arbiter.")]
+HoldTime = Annotated[
+    str | None, typer.Option("--hold-time", help="How long (default: twice as long as work can be challenged).")
+]
 Measure = Annotated[bool, typer.Option("--measure", help="Measure its speed anew (else once a week).")]
 Insecure = Annotated[bool, typer.Option("--insecure-process", help="No sandbox: your own jobs only, on loopback only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="What happens as JSON lines on stdout.")]
@@ -86,6 +91,9 @@ def provide(
     environment: Places = None,
     region: Region = "",
     prepaid: Prepaid = False,
+    stake: Staked = None,
+    hold: HoldPart = "10%",
+    hold_time: HoldTime = None,
     measure: Measure = False,
     insecure_process: Insecure = False,
     ready_file: ReadyFile = None,
@@ -109,6 +117,7 @@ def provide(
     if not insecure_process:
         become_root()
     wanted |= _price(price, Floors(floor, watts, kwh), units, network.chain.deployment.decimals)
+    wanted |= _stake(stake, hold, hold_time, network.chain.deployment.decimals)
     _run(_config(settings, network, wanted | {"boards": (*network.boards, *(board or ()))}), ready_file, as_json)
 
 
@@ -145,6 +154,16 @@ def _price(price: str, floors: Floors, units: int, decimals: int) -> dict[str, A
     from minga.provider.autoprice import AutoPrice
 
     return {"price_per_hour": 0, "auto": AutoPrice(shipped_quotes(), floors.usd_micro(units))}
+
+
+def _stake(stake: str | None, hold: str, hold_time: str | None, decimals: int) -> dict[str, Any]:
+    """The fields of the configuration that offer the machine to verified jobs."""
+    if stake is None:
+        if hold != "10%" or hold_time is not None:
+            raise InvalidInput("nothing is held back without a stake", "use --stake, or leave --hold out")
+        return {}
+    held_s = 0 if hold_time is None else parse_duration(hold_time)
+    return {"stake": parse_usd(stake, decimals), "hold_bps": parse_percent(hold), "hold_s": held_s}
 
 
 def _config(settings: Settings, network: Network, wanted: Mapping[str, Any]) -> ProviderConfig:

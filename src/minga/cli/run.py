@@ -38,6 +38,9 @@ def run(
     deadline: Annotated[str | None, typer.Option(help="Give up after, such as 8h.")] = None,
     max_idle: Annotated[str | None, typer.Option(help="Stop after so long without progress, such as 20m.")] = None,
     duration: Annotated[str | None, typer.Option(help="What the work takes, for the quote, such as 4h.")] = None,
+    verify: Annotated[
+        str | None, typer.Option(help="audit: the provider stakes on its work, and others may check it.")
+    ] = None,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Take machines at their word.")] = False,
     workdir: Annotated[
         Path | None, typer.Option(help="Folder sent along (a command without a file: this one).")
@@ -68,6 +71,7 @@ def run(
         max_idle=max_idle,
         duration=duration,
         probe=not no_probe,
+        verify=verify,
         workdir=None if workdir is None else str(workdir),
         send_folder=not no_workdir,
         envs=parse_assignments(env, "--env"),

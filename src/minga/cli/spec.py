@@ -40,6 +40,7 @@ class Wishes:
     max_idle: str | None = None
     duration: str | None = None
     probe: bool = True
+    verify: str | None = None
     workdir: str | None = None
     send_folder: bool = True
     envs: dict[str, str] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Wishes:
             "deadline": self.deadline,
             "max_idle": self.max_idle,
             "duration": self.duration,
+            "verify": self.verify,
             "workdir": self.workdir,
             "outputs": list(self.outputs),
             "checkpoint": self.checkpoint,

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -47,12 +48,13 @@ from minga.core.errors import (
     Unauthorized,
 )
 from minga.core.seal import seal
-from minga.core.spec import FileEntry
+from minga.core.spec import FileEntry, Manifest
 from minga.core.units import Amount
+from minga.core.work import Trace, Work
 from minga.protocol import job_events as ev
 from minga.protocol.job_state import Lease
-from minga.protocol.messages import Voucher, sign
-from minga.protocol.wire import Event, OfferBundle, amount_of
+from minga.protocol.messages import Ordered, Voucher, sign
+from minga.protocol.wire import Event, OfferBundle, WorkOrder, amount_of
 from minga.store.blobs import BlobStore
 from minga.verify.hardware import Verdict
 
@@ -63,6 +65,9 @@ AWAKE_GAP_S = 20
 REFUSALS_MAX = 3
 FAR = 2**31 - 1
 """An event number that no lease reaches."""
+
+Judge = Callable[[list[FileEntry], Path], Awaitable[None]]
+"""(files, the folder that holds them) → an error if these results are not to be paid."""
 
 Emit = Callable[[ev.Event], Awaitable[None]]
 Tell = Callable[[str, dict[str, Any]], None]
@@ -84,6 +89,7 @@ class Means:
     tell: Tell
     keeper: Keeper
     accept: Accept | None = None
+    court: Domain | None = None
 
 
 class Attempt:
@@ -175,6 +181,7 @@ class Attempt:
         )  # fmt: skip
         status = await self.ask(lambda: self.api.send_manifest(manifest))
         points.reach("client.send.manifest")
+        await self._send_order(manifest)
         inputs = {item["blake3"] for item in self.means.order.inputs}
         restored = {restore.bundle.blake3, *restore.manifest.sizes()} if restore else set()
         for name in status.missing:
@@ -186,6 +193,18 @@ class Attempt:
             await self.means.keeper.send(restore, self._source(), status.missing)
         points.reach("client.send.inputs")
         return ev.Sent(self.number)
+
+    async def _send_order(self, manifest: Manifest) -> None:
+        """Sign which work this lease pays for, if it is to be verified."""
+        verify, court = self.means.order.verify, self.means.court
+        if verify is None or court is None:
+            return
+        trace = Trace.parse(verify["trace"])
+        work = Work.of(manifest, trace).hash32()
+        signature = to_hex(sign(Ordered(Hash32(self.channel), work), court, self.signer))
+        order = WorkOrder(work=work, trace=trace, mode=verify["mode"], signature=signature)
+        await self.ask(lambda: self.api.send_order(order))
+        points.reach("client.send.order")
 
     def _source(self) -> Source:
         return Source(self.api, self.ask)
@@ -376,8 +395,11 @@ class Attempt:
         await self.ask(lambda: self.api.stop(reason, grace_s))
         points.reach("client.stop.asked")
 
-    async def gather(self, after: int) -> ev.Event:
-        """Fetch what the job left: artifacts, the newest checkpoint, the rest of the log."""
+    async def gather(self, after: int, judge: Judge) -> ev.Event:
+        """Fetch what the job left: artifacts, the newest checkpoint, the rest of the log.
+
+        `judge` may refuse the results, by an error, before they count as the job's.
+        """
         newest: tuple[int, Checkpoint] | None = None
         complete, until = False, self.means.clock.monotonic() + COLLECT_S
         while not complete:
@@ -387,7 +409,7 @@ class Attempt:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._stay)
-                await self._bring(newest)
+                await self._bring(newest, judge)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise first_of(group) from None
@@ -400,10 +422,11 @@ class Attempt:
             async for _ in self.api.events(FAR):
                 continue
 
-    async def _bring(self, newest: tuple[int, Checkpoint] | None) -> None:
+    async def _bring(self, newest: tuple[int, Checkpoint] | None, judge: Judge) -> None:
         files: list[FileEntry] = await self.ask(self.api.artifacts)
         scratch = self.means.folder.scratch(f"artifacts-{self.number}")
         await self._fetch(files, scratch)
+        await judge(files, scratch)
         try:
             await anyio.to_thread.run_sync(self.means.folder.keep_artifacts, scratch, files)
         except DiskFull as error:

@@ -1,8 +1,9 @@
 """What a job cost, lease by lease, read from the chain's events.
 
-deposited = paid + fee + refunded + locked, for each lease and in all: `paid` is what the provider received net of the
-fee, `locked` what is still in the contract (in a close window, or held for an arbiter). Beside the money stand all
-seconds: what the lease was doing in them, and why those that were not paid were not (`minga.protocol.job_times`).
+deposited = paid + fee + held + refunded + locked, for each lease and in all: `paid` is what the provider received net
+of the fee, `held` the part of its pay about which an arbiter may still decide, `locked` what else is in the contract,
+in a close window. Beside the money stand all seconds: what the lease was doing in them, and why those that were not
+paid were not (`minga.protocol.job_times`); and what it cost to have the work verified.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from minga.chain.view import LeaseRecord, View
 from minga.core.crypto import Hash32
 from minga.protocol.job_state import Lease, State
 from minga.protocol.job_times import account
-from minga.protocol.lease import Phase
 
 
 @dataclass(frozen=True)
 class LeaseBill:
     """One lease. Amounts are token units; `working_s` was paid for, `unpaid_s` passed and was free.
 
-    `best` is the highest voucher signed, `held` the highest that the provider acknowledged, `locked_until` chain time.
+    `best` is the highest voucher signed, `acknowledged` the highest that the provider holds; `locked_until` and
+    `held_until` chain time. Of what was held, a verdict gave `returned` to the tenant (in `refunded`), and `released`
+    went to the provider (in `paid`). `awarded` came to the tenant of the provider's
+    stake, and is no part of the deposit.
     `seconds` are by state, `unpaid` by reason. `accepted_s`: seconds of work that an accepted checkpoint covers, None
     when nothing is checked. `left` says why the lease ended.
     """
@@ -39,17 +42,37 @@ class LeaseBill:
     vouchers: int
     state: str
     best: int = 0
-    held: int = 0
+    acknowledged: int = 0
     locked_until: int = 0
     seconds: dict[str, int] = field(default_factory=dict)
     unpaid: dict[str, int] = field(default_factory=dict)
     accepted_s: int | None = None
     left: str = ""
+    held: int = 0
+    held_until: int = 0
+    returned: int = 0
+    released: int = 0
+    awarded: int = 0
 
     @property
     def conserved(self) -> bool:
         """Whether the parts add up to the deposit."""
-        return self.deposited == self.paid + self.fee + self.refunded + self.locked
+        return self.deposited == self.paid + self.fee + self.held + self.refunded + self.locked
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What it cost to have a job's work verified, as far as it is known here.
+
+    `held` token units are not yet free; `sent_bytes` went to each provider beside the job's own files (the trace
+    library), `trace_bytes` came back beside its results. What tracing took of the job's own time is in what was paid.
+    """
+
+    mode: str
+    determinism: str
+    held: int
+    sent_bytes: int
+    trace_bytes: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,7 @@ class Bill:
     returned: int
     gas_wei: int
     transactions: int
+    verification: Verification | None = None
 
     @property
     def deposited(self) -> int:
@@ -84,8 +108,13 @@ class Bill:
         return sum(item.refunded for item in self.leases)
 
     @property
+    def held(self) -> int:
+        """Token units about which an arbiter may still decide."""
+        return sum(item.held for item in self.leases)
+
+    @property
     def locked(self) -> int:
-        """Token units still in the contract."""
+        """Token units that are else still in the contract."""
         return sum(item.locked for item in self.leases)
 
     @property
@@ -95,17 +124,27 @@ class Bill:
 
     def totals(self) -> dict[str, Any]:
         """The sums, as in a report."""
-        names = ("decimals", "deposited", "paid", "fee", "refunded", "locked", "conserved")
+        names = ("decimals", "deposited", "paid", "fee", "held", "refunded", "locked", "conserved")
         return {name: getattr(self, name) for name in names}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; gas is text, since wei may exceed 2**53."""
-        more = {"funded": self.funded, "returned": self.returned, "transactions": self.transactions}
+        more: dict[str, Any] = {"funded": self.funded, "returned": self.returned, "transactions": self.transactions}
+        more["verification"] = None if self.verification is None else asdict(self.verification)
         return {**self.totals(), **more, "gas_wei": str(self.gas_wei), "leases": [asdict(item) for item in self.leases]}
 
 
+Verified = tuple[str, str, int, int]
+"""Mode, class of determinism, bytes sent for it, bytes of the trace that came back."""
+
+
 def make_bill(
-    state: State, view: View, decimals: int, seconds: dict[int, dict[str, int]], costs: dict[str, dict[str, Any]]
+    state: State,
+    view: View,
+    decimals: int,
+    seconds: dict[int, dict[str, int]],
+    costs: dict[str, dict[str, Any]],
+    verified: Verified | None = None,
 ) -> Bill:
     """The bill of a job.
 
@@ -115,32 +154,53 @@ def make_bill(
         decimals: of the token.
         seconds: attempt → its seconds by state.
         costs: effect id → `gas`, `fee_wei` of each transaction of the job.
+        verified: how its work is verified, and what that made it send and fetch; None when it is not.
     """
     leases = [_lease(item, view.leases.get(Hash32(item.lease)), seconds.get(item.attempt, {})) for item in state.leases]
     gas = sum(int(cost["fee_wei"]) for cost in costs.values())
     funded = state.plan.budget if state.funded else 0
-    return Bill(decimals, tuple(leases), funded, state.returned, gas, len(costs))
+    cost = None if verified is None else Verification(*verified[:2], sum(item.held for item in leases), *verified[2:])
+    return Bill(decimals, tuple(leases), funded, state.returned, gas, len(costs), cost)
 
 
-def _lease(held: Lease, record: LeaseRecord | None, seconds: dict[str, int]) -> LeaseBill:
-    unseen: tuple[int, int, int, int, int, str] = (held.deposit, 0, 0, 0, held.deposit, "opening")
+@dataclass(frozen=True)
+class _Money:
+    """Where a lease's deposit is now, token units."""
+
+    deposited: int
+    paid: int
+    fee: int
+    refunded: int
+    locked: int
+    status: str
+    held: int = 0
+    held_until: int = 0
+    returned: int = 0
+    released: int = 0
+
+
+def _lease(kept: Lease, record: LeaseRecord | None, seconds: dict[str, int]) -> LeaseBill:
+    unseen = _Money(kept.deposit, 0, 0, 0, kept.deposit, "opening")
     money = unseen if record is None else _money(record)
-    deposited, paid, fee, refunded, locked, status = money
-    spent = account(held, seconds)
+    spent = account(kept, seconds)
     return LeaseBill(
-        held.attempt, held.lease, held.deal.provider, deposited, paid, fee, refunded, locked, spent.paid_s,
-        sum(spent.unpaid.values()), held.vouchers, status, held.signed, held.acked,
-        held.finish_at if locked and held.status == "closing" else 0, spent.seconds, spent.unpaid,
-        held.accepted_s if held.checked else None, held.left,
+        kept.attempt, kept.lease, kept.deal.provider, money.deposited, money.paid, money.fee, money.refunded,
+        money.locked, spent.paid_s, sum(spent.unpaid.values()), kept.vouchers, money.status, kept.signed, kept.acked,
+        kept.finish_at if money.locked and kept.status == "closing" else 0, spent.seconds, spent.unpaid,
+        kept.accepted_s if kept.checked else None, kept.left, money.held, money.held_until, money.returned,
+        money.released, kept.awarded,
     )  # fmt: skip
 
 
-def _money(record: LeaseRecord) -> tuple[int, int, int, int, int, str]:
+def _money(record: LeaseRecord) -> _Money:
+    status = record.phase.name.lower()
     if record.closed is None:
         locked = record.deposit - record.paid - record.fee
-        return record.deposit, record.paid, record.fee, 0, locked, record.phase.name.lower()
-    closed = record.closed
-    held = closed.held if record.phase is Phase.HELD else 0
-    back = record.hold_ended.to_tenant if record.hold_ended else 0
-    to_provider = record.hold_ended.to_provider if record.hold_ended else 0
-    return record.deposit, closed.paid + to_provider, closed.fee, closed.refund + back, held, record.phase.name.lower()
+        return _Money(record.deposit, record.paid, record.fee, 0, locked, status)
+    closed, ended = record.closed, record.hold_ended
+    back, released = (ended.to_tenant, ended.to_provider) if ended else (0, 0)
+    held = 0 if ended else closed.held
+    until = (record.closed_at or 0) + record.lease.hold_seconds if held else 0
+    return _Money(
+        record.deposit, closed.paid + released, closed.fee, closed.refund + back, 0, status, held, until, back, released
+    )

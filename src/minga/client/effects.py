@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from minga.chain.chain import Chain, Receipt
 from minga.client import complaints, points
 from minga.client.attempt import Attempt, Emit, Means, Tell
+from minga.client.commitments import Commitments
 from minga.client.folder import NoRoomHere
 from minga.client.groups import first_of
 from minga.client.home import Network
 from minga.client.offers import OfferSource, deal_of, without
 from minga.client.order import Order
 from minga.client.quotes import reorder
+from minga.client.verdicts import Verdicts
 from minga.client.wallet import JobWallet, Purse, lease_of
 from minga.core.crypto import Address, Hash32, PrivateKey, from_hex
 from minga.core.effects import Clock
@@ -68,13 +71,15 @@ class Performers:
         self.emit: Emit = self.means.emit
         self.tell: Tell = self.means.tell
         self.wallet = JobWallet(self.chain, self.means.wallet, self.job, self.clock, self.note)
+        self.commitments = Commitments(self.order, self.chain, self.clock)
+        self.verdicts = Verdicts(self.chain, self.means.wallet, self.clock, self.note)
         self._attempts: dict[int, Attempt] = {}
         self.table: dict[type[ev.Effect], Callable[[Any], Awaitable[None]]] = {
             ev.Fund: self.fund, ev.Find: self.find, ev.Open: self.open, ev.Send: self.send, ev.Start: self.start,
             ev.Watch: self.watch, ev.Pay: self.pay, ev.TopUp: self.top_up, ev.Stop: self.stop, ev.Gather: self.gather,
             ev.AskClose: self.ask_close, ev.StartClose: self.start_close, ev.FinishClose: self.finish_close,
             ev.Return: self.give_back, ev.Wake: self.wake, ev.Probe: self.probe, ev.Duty: self.duty,
-            ev.Patience: self.patience,
+            ev.Patience: self.patience, ev.AwaitHold: self.await_hold,
         }  # fmt: skip
 
     async def aclose(self) -> None:
@@ -225,7 +230,12 @@ class Performers:
 
     async def gather(self, effect: ev.Gather) -> None:
         """Results."""
-        await self._at(effect.attempt, lambda attempt: attempt.gather(self.state().lease_of(effect.attempt).after))
+        lease = self.state().lease_of(effect.attempt)
+
+        async def bring(attempt: Attempt) -> ev.Event:
+            return await attempt.gather(lease.after, partial(self.commitments.judge, lease))
+
+        await self._at(effect.attempt, bring)
 
     async def _at(self, number: int, do: Callable[[Attempt], Awaitable[ev.Event | None]]) -> None:
         attempt = self._attempt(number)
@@ -313,9 +323,18 @@ class Performers:
         self.tell("closed", {**facts, "locked": event.held, "transaction": event.transaction})
         await self.emit(event)
 
+    async def await_hold(self, effect: ev.AwaitHold) -> None:
+        """What became of the part that was held back."""
+        lease = await self.wallet.placed(lease_of(self.job, self.means.wallet, self.state().lease_of(effect.attempt)))
+        event = await self.verdicts.wait(lease)
+        facts = {"attempt": event.attempt, "to_tenant": event.to_tenant, "to_provider": event.to_provider}
+        facts["awarded"] = event.awarded
+        self.tell("hold", facts)
+        await self.emit(event)
+
     async def give_back(self, effect: ev.Return) -> None:
         """The rest, to the address that paid."""
-        unfinished = any(lease.status != "closed" for lease in self.state().leases)
+        unfinished = any(lease.status != "closed" or lease.on_hold for lease in self.state().leases)
         tokens, transaction = await self.wallet.give_back(Address(self.order.main), effect.turn, unfinished)
         await self.emit(ev.Returned(tokens, transaction))
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from minga.client.yamltree import Tree
 from minga.core.errors import InvalidJobFile, MingaError
-from minga.core.units import parse_duration
+from minga.core.units import parse_duration, parse_percent
 
 HARMLESS = {
     "": ("config", "event_callback", "experimental", "inputs", "priority", "_metadata", "_policy_mutated_config"),
@@ -112,9 +112,23 @@ class FieldReader:
             self.fail(name, "neither true nor false", f"write `{name}: {str(not default).lower()}`")
         return value
 
-    def count(self, parts: dict[str, Any], name: str, path: str, default: int, least: int) -> int:
-        """A whole number of at most a thousand."""
+    def count(self, parts: dict[str, Any], name: str, path: str, default: int, least: int, most: int = 1000) -> int:
+        """A whole number, `least` … `most`."""
         value = parts.pop(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1000:
-            self.fail(path, f"{value!r} is not a whole number, {least} … 1000", "write a number")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            self.fail(path, f"{value!r} is not a whole number, {least} … {most}", "write a number")
         return value
+
+    def percent(self, parts: dict[str, Any], name: str, path: str, default: int) -> int:
+        """Basis points of a per cent text such as `10%`."""
+        value = parts.pop(name, None)
+        return default if value is None else int(self.convert(path, parse_percent, value))
+
+    def one_of(self, parts: dict[str, Any], name: str, path: str, known: tuple[str, ...]) -> str:
+        """One of the words `known`; the first when left out."""
+        value = parts.pop(name, None)
+        if value is None:
+            return known[0]
+        if value not in known:
+            self.fail(path, f"{str(value)[:40]!r} is none of {', '.join(known)}", f"write {known[0]}")
+        return str(value)

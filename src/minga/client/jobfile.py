@@ -20,6 +20,7 @@
 | retry                  | `{attempts, failures, wait}`: leases, own failures, waiting for an offer      |
 | egress                 | hosts that must be reachable; left out: what the provider's terms allow       |
 | environment            | `python`, or another that a provider names                                    |
+| verify                 | mode, or `{class, mode, hold, every, keep}`: the work can be checked by others |
 
 A SkyPilot task of one node runs as it is. Its fields that do no harm here give a warning each; those whose absence
 would change what the job does are refused. Rule: nothing is ignored in silence.
@@ -34,7 +35,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minga.client.jobfields import HARMLESS, REFUSED, FieldReader
-from minga.client.jobspec import ACCEPT_TIMEOUT_S, SETUP_WAIT_S, Accept, JobSpec, Retry
+from minga.client.jobspec import ACCEPT_TIMEOUT_S, HOLD_BPS, NO_VERIFY, SETUP_WAIT_S, Accept, JobSpec, Retry, Verify
+from minga.client.verified import check_verified
 from minga.client.yamltree import Tree, parse
 from minga.core.errors import InvalidInput, InvalidJobFile, NotFound, TooLarge
 from minga.core.spec import ENVS_MAX, OUTPUTS_MAX, safe_relative
@@ -132,9 +134,11 @@ class _Reader(FieldReader):
             probe=self.flag(fields, "probe", True),
             close_window_s=self.duration(fields, "close_window", least=CLOSE_WINDOW_MIN) or CLOSE_WINDOW_MAX,
             setup_wait_s=self.duration(fields, "setup_wait", least=1) or SETUP_WAIT_S,
+            verify=self._verify(fields),
         )
         spec = self._money(fields, self._checkpoint(fields, spec))
         spec = replace(spec, accept=self._accept(fields, spec))
+        self.convert("verify", check_verified, spec)
         spec = replace(spec, requirements=self._requirements(resources, spec))
         for name in fields:
             self.fail(name, "unknown field", f"fields are {', '.join(sorted(KNOWN))}")
@@ -256,6 +260,21 @@ class _Reader(FieldReader):
             self.fail("accept", "there are no checkpoints to check", "write `checkpoint: true` too")
         return Accept(run, self.folder, every or spec.checkpoint_every_s or 0, timeout or ACCEPT_TIMEOUT_S)
 
+    def _verify(self, fields: dict[str, Any]) -> Verify:
+        value = fields.pop("verify", None)
+        if value is None:
+            return NO_VERIFY
+        parts = dict(value) if isinstance(value, dict) else {"mode": value}
+        found = Verify(
+            mode=self.one_of(parts, "mode", "verify.mode", ("none", "audit", "replicate")),  # type: ignore[arg-type]
+            determinism=self.one_of(parts, "class", "verify.class", ("D0", "D1", "D2")),  # type: ignore[arg-type]
+            hold_bps=self.percent(parts, "hold", "verify.hold", HOLD_BPS),
+            every=self.count(parts, "every", "verify.every", 1, 1, 1_000_000),
+            keep=self.count(parts, "keep", "verify.keep", 50, 1, 1_000_000),
+        )
+        self.all_known(parts, "verify", "{class: D0, mode: audit, hold: 10%, every: 1, keep: 50}")
+        return found
+
     # --------------------------------------------------------------------------------------------------- resources
 
     def _ports(self, resources: dict[str, Any]) -> tuple[int, ...]:
@@ -340,7 +359,7 @@ class _Reader(FieldReader):
 KNOWN = (
     "name", "resources", "workdir", "file_mounts", "setup", "run", "envs", "secrets", "outputs", "checkpoint", "budget",
     "deadline", "retry", "egress", "environment", "grace", "num_nodes", "duration", "max_idle", "accept", "probe",
-    "close_window", "setup_wait",
+    "close_window", "setup_wait", "verify",
 )  # fmt: skip
 """Fields of a job file."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from minga.core.work import Determinism
 from minga.protocol.matching import CLOSE_WINDOW_MAX, Requirements
 
 SETUP_WAIT_S = 1800
@@ -43,6 +45,28 @@ class Accept:
     timeout_s: int = ACCEPT_TIMEOUT_S
 
 
+Mode = Literal["none", "audit", "replicate"]
+"""none: the provider's word. audit: it commits to a trace that others may check. replicate: another one does it too."""
+
+HOLD_BPS = 1000
+
+
+@dataclass(frozen=True)
+class Verify:
+    """How the work is verified: its class of determinism, the part of the pay that is held back (basis points), steps
+    between two leaves of the trace, and leaves between two states that are kept whole.
+    """
+
+    mode: Mode = "none"
+    determinism: Determinism = "D0"
+    hold_bps: int = HOLD_BPS
+    every: int = 1
+    keep: int = 50
+
+
+NO_VERIFY = Verify()
+
+
 @dataclass(frozen=True)
 class JobSpec:
     """What to run, on what, for how much.
@@ -51,7 +75,7 @@ class JobSpec:
     `duration_s` is what the work takes on the reference machine, for quotes alone. `checkpoint_to` is a bucket
     (`s3://bucket/prefix`, reached at `checkpoint_endpoint`) instead of this machine's disk. `max_idle_s`: stop after
     so long without progress. `probe` False takes a machine at its word. `close_window_s`: how long a vanished
-    provider may lock a deposit. `setup_wait_s`: how long set-up may take.
+    provider may lock a deposit. `setup_wait_s`: how long set-up may take. `verify`: who can check the work.
     """
 
     run: str
@@ -81,6 +105,10 @@ class JobSpec:
     probe: bool = True
     close_window_s: int = CLOSE_WINDOW_MAX
     setup_wait_s: int = SETUP_WAIT_S
+    verify: Verify = NO_VERIFY
 
 
-__all__ = ["ACCEPT_TIMEOUT_S", "NO_NEEDS", "RETRY", "SETUP_WAIT_S", "Accept", "JobSpec", "Retry"]
+__all__ = [
+    "ACCEPT_TIMEOUT_S", "HOLD_BPS", "NO_NEEDS", "NO_VERIFY", "RETRY", "SETUP_WAIT_S", "Accept", "JobSpec", "Mode",
+    "Retry", "Verify",
+]  # fmt: skip

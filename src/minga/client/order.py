@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from minga.client.jobfile import JobSpec
-from minga.core.errors import BudgetTooSmall, InternalError
+from minga.client.jobspec import JobSpec
+from minga.client.verified import check_verified, is_verified, trace_of, variables
+from minga.core.errors import BudgetTooSmall, InternalError, InvalidInput
 from minga.core.spec import Bundle, Manifest, Terms, UnitSize
 from minga.core.units import GIB, parse_usd
 from minga.protocol.accelerators import Accelerator, GpuWish
@@ -18,6 +19,15 @@ from minga.protocol.job_events import Plan, plan_from_json, plan_to_json
 from minga.protocol.matching import SANDBOXED, Requirements
 
 WORKDIR = "/job/work"
+
+
+@dataclass(frozen=True)
+class Court:
+    """Who decides about verified work: the contract's address, and for how many seconds work can be challenged."""
+
+    arbiter: str
+    window_s: int
+
 
 DISK_BYTES = 16 * GIB
 
@@ -27,7 +37,8 @@ class Order:
     """A job as it was ordered. `main` is the address that pays and gets the rest back; `inputs` are `Bundle` values;
     events of the chain before `start_block` cannot be about this job. `store` says where checkpoints go (`to`,
     `endpoint`; empty: this disk), `accept` how they are checked (`run`, `folder`, `timeout_s`), `estimate` what the
-    tenant said for quotes.
+    tenant said for quotes. `verify` says how the work is verified (`mode`, and `trace` as `core.work.Trace`), None when
+    it is not.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Order:
     store: dict[str, str] = field(default_factory=dict)
     accept: dict[str, Any] | None = None
     estimate: dict[str, int] = field(default_factory=dict)
+    verify: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The journal's record."""
@@ -63,6 +75,7 @@ class Order:
             "store": self.store,
             "accept": self.accept,
             "estimate": self.estimate,
+            "verify": self.verify,
         }
 
     @classmethod
@@ -141,31 +154,51 @@ def order_of(
         name=spec.name, network=network, main=main, submitted_at=now, start_block=start_block,
         plan=replace(plan, input_bytes=sum(int(item["bytes"]) for item in inputs)), needs=needs, task=task_of(spec),
         inputs=inputs, store=store, accept=checked,
-        estimate={name: value for name, value in said.items() if value is not None},
+        estimate={name: value for name, value in said.items() if value is not None}, verify=_verify_of(spec),
     )  # fmt: skip
 
 
-def needs_of(spec: JobSpec, decimals: int, allow_process: bool) -> Requirements:
-    """What is needed of a machine, with the price limit in token units."""
+def _verify_of(spec: JobSpec) -> dict[str, Any] | None:
+    return {"mode": spec.verify.mode, "trace": trace_of(spec.verify).plain()} if is_verified(spec) else None
+
+
+def needs_of(spec: JobSpec, decimals: int, allow_process: bool, court: Court | None = None) -> Requirements:
+    """What is needed of a machine, with the price limit in token units.
+
+    Args:
+        spec: the job.
+        decimals: of the token.
+        allow_process: whether offers without a sandbox will do.
+        court: who decides about verified work; a verified job needs one.
+
+    Raises:
+        InvalidInput: a verified job that cannot be verified, here or at all.
+    """
+    check_verified(spec)
+    if is_verified(spec) and court is None:
+        raise InvalidInput("nobody decides about work on this network", "leave verify out, or use another network")
+    held = spec.verify.hold_bps if is_verified(spec) else 0
     price = None if spec.per_hour is None else int(parse_usd(spec.per_hour, decimals))
     sandboxes = (*SANDBOXED, "process") if allow_process else SANDBOXED
     return replace(
         spec.requirements, price_per_hour_max=price, sandboxes=sandboxes, egress=spec.egress or (),
         ports=len(spec.ports), environment=spec.environment, close_window_max=spec.close_window_s,
-        quantum_min=spec.accept.every_s if spec.accept else 0,
+        quantum_min=spec.accept.every_s if spec.accept else 0, hold_bps_min=held,
+        arbiter=court.arbiter if court and held else "", hold_seconds_min=court.window_s if court and held else 0,
     )  # fmt: skip
 
 
 def task_of(spec: JobSpec) -> dict[str, Any]:
-    """What the manifest says of the task, as JSON."""
+    """What the manifest says of the task, as JSON. A verified job reaches nobody, whatever the terms allow."""
+    verified = is_verified(spec)
     return {
         "environment": spec.environment,
         "setup": spec.setup,
         "run": spec.run,
-        "envs": dict(spec.envs),
+        "envs": variables(spec) if verified else dict(spec.envs),
         "outputs": list(spec.outputs),
         "checkpoint": spec.checkpoint,
-        "egress": None if spec.egress is None else list(spec.egress),
+        "egress": [] if verified else None if spec.egress is None else list(spec.egress),
         "ports": list(spec.ports),
         "grace_s": spec.grace_s,
     }

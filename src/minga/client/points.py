@@ -42,6 +42,10 @@ POINTS = {
     "client.close.seen": "the close is on the chain, the journal does not know",
     "client.reclaim.started": "our own close is on the chain, the journal does not know",
     "client.reclaim.finished": "our own close is finished, the journal does not know",
+    "client.send.order": "the provider has the order for verified work",
+    "client.commitment.checked": "the commitment on the chain is that of the trace that came back",
+    "client.verdict.carried-out": "a conviction gave what it gives us",
+    "client.hold.seen": "the chain says what became of the pay that was held back; the journal does not",
     "client.return.tokens": "the rest of the tokens went back",
     "client.return.gas": "the rest of the gas money went back, the journal does not know",
 }

@@ -31,6 +31,7 @@ from minga.protocol.wire import (
     StopRequest,
     VoucherReceipt,
     VoucherRequest,
+    WorkOrder,
     amount_of,
 )
 from minga.transport.bulk import Landing, fetch
@@ -164,6 +165,10 @@ class ProviderApi:
                 raise NoRoomHere(f"{entry.path[:80]} cannot be written: {error.strerror}", "free some disk") from error
         if held != entry.bytes:
             raise ProviderUnreachable(f"{entry.path[:80]} ended early", "it is tried again")
+
+    async def send_order(self, order: WorkOrder) -> LeaseStatus:
+        """Say which work is to be verified."""
+        return await self._model(LeaseStatus, "PUT", self._path("order"), order.canonical())
 
     async def start(self) -> LeaseStatus:
         """Start the job."""

@@ -21,7 +21,9 @@ from minga.store.journal import Journal
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job now. Amounts are token units, times Unix seconds; `spent` is promised by vouchers or taken."""
+    """A job now. Amounts are token units, times Unix seconds; `spent` is promised by vouchers or taken, `held` the part
+    of it about which an arbiter may still decide.
+    """
 
     job: str
     name: str
@@ -45,6 +47,7 @@ class JobStatus:
     submitted_at: int
     ended_at: int | None
     checkpoint_step: int | None
+    held: int = 0
 
 
 class JobReader:
@@ -124,6 +127,7 @@ class JobReader:
             submitted_at=self.order.submitted_at,
             ended_at=self._ended_at,
             checkpoint_step=state.checkpoint[2] if state.checkpoint else None,
+            held=state.on_hold,
         )
 
     @property

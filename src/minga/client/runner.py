@@ -105,7 +105,7 @@ class Runner:
         self.changed = anyio.Event()
 
     async def run(self, until_settled: bool = False) -> State:
-        """Run until the job is over; with `until_settled` until locked money came back too.
+        """Run until the job is over; with `until_settled` until locked and held money found its owner, too.
 
         Raises:
             Conflict: another process runs it.
@@ -113,7 +113,7 @@ class Runner:
         """
 
         def done(state: State) -> bool:
-            return state.settled if until_settled else state.terminal
+            return state.over if until_settled else state.terminal
 
         with self.world.journal.exclusive(self.job):
             _, records = read_order(self.world.journal, self.job)
@@ -154,6 +154,7 @@ class Runner:
     def _make_performers(self, chain: Chain) -> Performers:
         world = self.world
         disk_bytes = self.order.needs.disk_bytes or DISK_BYTES
+        spec = chain.spec
         keeper = make_keeper(
             self.folder,
             self.job,
@@ -164,6 +165,7 @@ class Runner:
         means = Means(
             self.order, self.folder, world.blobs, self.folder.wallet(), chain.spec.domain, world.connect, world.clock,
             world.dice, self.emit, self.tell, keeper, acceptance(self.order.accept, self.tell),
+            spec.disputes_domain if spec.deployment.has_disputes else None,
         )  # fmt: skip
         return Performers(
             self.order, world.network, chain, world.offers, means, lambda: self.state, world.purse, world.main

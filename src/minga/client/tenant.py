@@ -20,6 +20,7 @@ import anyio.abc
 import httpx
 
 from minga.chain.chain import ChainSpec
+from minga.chain.disputes import Disputes
 from minga.chain.node import open_chain
 from minga.client import points
 from minga.client.bill import Bill, make_bill
@@ -30,13 +31,14 @@ from minga.client.handle import AsyncHandle
 from minga.client.home import Home, Network
 from minga.client.jobfile import JobSpec
 from minga.client.offers import OfferSource, deal_of
-from minga.client.order import WORKDIR, Order, needs_of, order_of, plan_of
+from minga.client.order import WORKDIR, Court, Order, needs_of, order_of, plan_of
 from minga.client.past import History, remember
 from minga.client.provider_api import Connect
 from minga.client.quotes import SHOWN, Quote, known_of, make_quote
 from minga.client.reader import JobReader, JobStatus
 from minga.client.records import Standing
 from minga.client.runner import ORDER, Runner, World
+from minga.client.verified import LIBRARY, is_verified, library, verified_of
 from minga.client.wallet import Purse, job_wallet
 from minga.core.crypto import Hash32, PrivateKey, keccak, parse_hash32, to_hex
 from minga.core.effects import Clock, Dice
@@ -128,18 +130,23 @@ class AsyncClient:
 
     # ------------------------------------------------------------------------------------------------ before buying
 
-    def _needs(self, spec: JobSpec) -> Requirements:
-        return needs_of(spec, self.network.chain.deployment.decimals, self._allow_process)
+    async def _needs(self, spec: JobSpec) -> Requirements:
+        place = self.network.chain.deployment
+        court = None
+        if is_verified(spec) and place.has_disputes:
+            court = Court(place.disputes, (await self._chain.read(Disputes(place.disputes).preset())).window)
+        return needs_of(spec, place.decimals, self._allow_process, court)
 
     async def quote(self, spec: JobSpec) -> Quote:
         """Who would run this job now, without buying anything.
 
         Raises:
+            InvalidInput: it is to be verified, and cannot be.
             BoardUnavailable, RpcUnavailable: nobody could be asked.
         """
         gathered = await self._source.gather()
         past = await anyio.to_thread.run_sync(History.load, self.journal, self.clock.now())
-        return self._make_quote(spec, self._needs(spec), gathered.bundles, past)
+        return self._make_quote(spec, await self._needs(spec), gathered.bundles, past)
 
     def _make_quote(
         self, spec: JobSpec, needs: Requirements, bundles: tuple[OfferBundle, ...], past: History, shown: int = SHOWN
@@ -175,6 +182,7 @@ class AsyncClient:
         Raises:
             NoMatch: no offer matches; details say which requirement excluded how many.
             BudgetTooSmall: the budget is missing, or pays no quantum of any match.
+            InvalidInput: it is to be verified, and cannot be.
             InsufficientFunds: the wallet holds less than the budget, or no gas money.
             ClockSkew: this machine's clock is not the chain's.
             KeyLocked, NotFound: the main key cannot be had.
@@ -231,7 +239,7 @@ class AsyncClient:
         decimals = self.network.chain.deployment.decimals
         now = self.clock.now()
         plan = plan_of(spec, job, decimals, now)
-        needs = self._needs(spec)
+        needs = await self._needs(spec)
         found: dict[str, Any] = {}
 
         async def look() -> None:
@@ -275,6 +283,8 @@ class AsyncClient:
             else:
                 inputs.append(_input("mount", target, pack(path, self.blobs)))
         inputs += [_input("mount", folder, pack_files(named, self.blobs)) for folder, named in files.items()]
+        if is_verified(spec):
+            inputs.append(_input("mount", LIBRARY, pack_files(library(), self.blobs)))
         return tuple(inputs)
 
     def _write(self, order: Order, spec: JobSpec, main: PrivateKey) -> None:
@@ -341,12 +351,12 @@ class AsyncClient:
             self._launch(job)
 
     async def serve(self, stopped: Callable[[], bool]) -> None:
-        """Run every job that is not settled, new ones too, until `stopped()` is true. What `minga runner` does."""
+        """Run every job that is not over, new ones too, until `stopped()` is true. What `minga runner` does."""
         while not stopped():
             for job in self._streams():
                 if job not in self._runners and not self._failed_lately(job):
                     reader = JobReader(self.home, self.journal, job)
-                    if reader.order.network == self.network.name and not reader.state.settled:
+                    if reader.order.network == self.network.name and not reader.state.over:
                         await self._serve_one(job)
             await self.clock.sleep(0.2)
 
@@ -407,7 +417,8 @@ class AsyncClient:
                 chain.acknowledge(changes)
                 if not changes.confirmed and not changes.undone:
                     break
-            return make_bill(state, chain.view, spec.deployment.decimals, reader.times.seconds, reader.costs)
+            decimals, cost = spec.deployment.decimals, verified_of(reader.order, reader.folder.artifacts())
+            return make_bill(state, chain.view, decimals, reader.times.seconds, reader.costs, cost)
 
     async def close_gas(self, reader: JobReader) -> int | None:
         """Gas of the newest close of this job's leases, whoever sent it."""

@@ -1,0 +1,73 @@
+"""What becomes of pay that is held back: waits for the end, carries a verdict out, and fetches what it gives.
+
+| on the chain                                   | then                                                             |
+|------------------------------------------------|------------------------------------------------------------------|
+| the commitment is condemned, the pay still held | `apply`: it comes back to the job wallet                         |
+| Disputes owes the job wallet                   | `withdraw`: our share of the slashed stake                       |
+| the hold is over, and no game is open          | done; the provider has its pay                                   |
+
+Does not know: how a game is played, nor whether the work was right. Rule: every step may be done by somebody else, or
+have been done before; what is counted is what the chain says in the end.
+"""
+
+from __future__ import annotations
+
+from minga.chain.chain import Chain
+from minga.chain.disputes import Disputes
+from minga.client import points
+from minga.client.wallet import Note
+from minga.core.crypto import Hash32, PrivateKey
+from minga.core.effects import Clock
+from minga.core.errors import ContractError
+from minga.core.units import Amount
+from minga.protocol.job_events import HoldEnded
+from minga.protocol.lease import Lease
+
+POLL_MAX_S = 30.0
+"""A hold lasts for days: nobody waits at the screen for its end."""
+
+
+class Verdicts:
+    """The held pay of one job's leases; the job wallet's key acts."""
+
+    def __init__(self, chain: Chain, key: PrivateKey, clock: Clock, note: Note) -> None:
+        """Through `chain`, whose folder is the job's; `note` is told of every receipt."""
+        self._chain = chain
+        self._key = key
+        self._clock = clock
+        self._note = note
+        self._contract = Disputes(chain.spec.deployment.disputes)
+        self._pause_s = 0.03 if chain.spec.confirmations == 0 else 1.0
+
+    async def wait(self, lease: Lease) -> HoldEnded:
+        """Until nothing can change any more about the held pay of `lease`; what came of it."""
+        pause_s, awarded = self._pause_s, 0
+        while True:
+            changes = await self._chain.poll()
+            self._chain.acknowledge(changes)
+            awarded += await self._carry_out(lease)
+            record = self._chain.view.leases.get(lease.id)
+            is_open = Hash32(lease.channel) in self._chain.view.games.values()
+            if record is not None and record.hold_ended is not None and not is_open:
+                points.reach("client.hold.seen")
+                ended = record.hold_ended
+                return HoldEnded(lease.attempt, ended.to_tenant, ended.to_provider, Amount(awarded))
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, POLL_MAX_S)
+
+    async def _carry_out(self, lease: Lease) -> int:
+        """Do what a conviction lets us do; token units that came from the provider's stake."""
+        read, own = self._chain.read, self._key.address
+        if not await read(self._contract.condemned(lease.channel)):
+            return 0
+        try:
+            name = f"apply/{lease.attempt}/{lease.opened_at}"
+            self._note(await self._chain.send(name, self._contract.apply(lease), self._key), "apply")
+        except ContractError:
+            pass  # it was applied before, by us or by anybody
+        owed = await read(self._contract.owed(own))
+        if owed:
+            call = self._contract.withdraw(own)
+            self._note(await self._chain.send(f"award/{lease.attempt}/{owed}", call, self._key), "award")
+        points.reach("client.verdict.carried-out")
+        return owed
