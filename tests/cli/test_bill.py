@@ -42,7 +42,7 @@ def test_held_pay_is_shown_with_its_time_then_with_what_became_of_it(
     print_bill(Bill(6, (held,), 5_000_000, 4_000_000, 0, 6, cost))
     shown = capsys.readouterr().out
     assert "+ held" in shown
-    assert "$0.0495, free from 2027-01-15 08:00 UTC on unless a verdict says else" in shown
+    assert "$0.0495, free 2027-01-15 08:00 UTC unless a verdict comes" in shown
     assert "audit, D0: $0.0495 not yet free" in shown
     assert "sent to each provider" in shown
     assert "NOT EXACT" not in shown
@@ -53,6 +53,15 @@ def test_held_pay_is_shown_with_its_time_then_with_what_became_of_it(
     assert "$0.0495 returned by a verdict, $0.40 besides from its stake, $0.00 released" in shown
     assert "$0.00 returned by a verdict, $0.0495 released" in shown
     assert "verified" not in shown
+
+
+def test_it_fits_a_terminal_of_eighty_columns(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_bill(Bill(6, (lease(paid=713, fee=8, held=79, refunded=1_249_200, vouchers=12),), 5_000_000, 0, 0, 6))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for amount in ("$0.000713", "$0.000008", "$0.000079", "$1.2492", "$0.00", "12 to"):
+        assert amount in shown
 
 
 def test_a_sum_that_is_not_exact_is_cried_out(capsys: pytest.CaptureFixture[str]) -> None:

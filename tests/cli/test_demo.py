@@ -59,7 +59,7 @@ def test_the_report_adds_up_and_nothing_stays(minga: Minga, home: Path, tmp_path
     assert value["job"] == {"id": value["job"]["id"], "status": "done", "attempts": 1, "exit_code": 0}
     assert set(value["timing"]) == {"order_to_first_log_s", "working_s", "unpaid_s"}
     bill = value["bill"]
-    assert set(bill) == {"decimals", "deposited", "paid", "fee", "refunded", "locked", "conserved"}
+    assert set(bill) == {"decimals", "deposited", "paid", "fee", "held", "refunded", "locked", "conserved"}
     assert bill["deposited"] == bill["paid"] + bill["fee"] + bill["refunded"] + bill["locked"]
     assert bill["conserved"] is True
     assert bill["locked"] == 0

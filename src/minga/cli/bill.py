@@ -22,20 +22,23 @@ def print_bill(found: Any) -> None:
 
     rows = [
         (
-            str(lease.attempt + 1), short(lease.provider), f"{lease.working_s} s",
-            f"{lease.vouchers} to {usd(lease.best)}", usd(lease.deposited), usd(lease.paid), usd(lease.fee),
+            str(lease.attempt + 1), f"{lease.working_s} s", usd(lease.deposited), usd(lease.paid), usd(lease.fee),
             usd(lease.held), usd(lease.refunded), usd(lease.locked),
         )
         for lease in found.leases
     ]  # fmt: skip
-    head = (">#", "provider", ">paid time", ">vouchers", ">deposit", ">paid", ">fee", ">held", ">refunded", ">locked")
+    head = (">#", ">paid time", ">deposit", ">paid", ">fee", ">held", ">refunded", ">locked")
     print_table(head, rows, "no lease was opened")
     spent = [
-        (str(lease.attempt + 1), _seconds(lease.seconds), _seconds(lease.unpaid), clean(lease.left) or "–")
+        (
+            str(lease.attempt + 1), short(lease.provider), f"{lease.vouchers} to {usd(lease.best)}",
+            _seconds(lease.seconds), _seconds(lease.unpaid), clean(lease.left) or "–",
+        )
         for lease in found.leases
-    ]
+    ]  # fmt: skip
     if spent:
-        print_table((">#", "~seconds by state", "~not paid, because", "~ended"), spent, "")
+        head = (">#", "provider", "~vouchers", "~seconds by state", "~not paid, because", "~ended")
+        print_table(head, spent, "")
     print_facts(
         [
             ("deposited", usd(found.deposited)),
@@ -56,9 +59,7 @@ def _verification(found: Any, usd: Callable[[int], str]) -> list[tuple[str, str]
     for lease in found.leases:
         name = f"held of lease {lease.attempt + 1}"
         if lease.held:
-            rows.append(
-                (name, f"{usd(lease.held)}, free from {shown_time(lease.held_until)} on unless a verdict says else")
-            )
+            rows.append((name, f"{usd(lease.held)}, free {shown_time(lease.held_until)} unless a verdict comes"))
         elif lease.returned or lease.released:
             stake = f", {usd(lease.awarded)} besides from its stake" if lease.awarded else ""
             rows.append((name, f"{usd(lease.returned)} returned by a verdict{stake}, {usd(lease.released)} released"))

@@ -302,7 +302,8 @@ class _Shot:
         self.console.print()
         for line in str(result.get("sample", "")).splitlines()[:6]:
             self.console.print(Text("    " + clean(line), style="italic"))
-        total = f"deposited {usd('deposited')} = paid {usd('paid')} + fee {usd('fee')} + refunded {usd('refunded')}"
-        self.console.print(Text(f"\n{total} + locked {usd('locked')}", style="bold green"))
+        total = f"deposited {usd('deposited')} = paid {usd('paid')} + fee {usd('fee')} + held {usd('held')}"
+        rest = f" + refunded {usd('refunded')} + locked {usd('locked')}"
+        self.console.print(Text(f"\n{total}{rest}", style="bold green"))
         picture = self.console.export_svg(title="minga demo")
         return re.sub(r"@font-face\s*\{[^}]*\}\s*", "", picture)

@@ -241,7 +241,7 @@ def pull(
 
 
 def bill(ctx: typer.Context, job: JobArgument, as_json: Json = False) -> None:
-    """What a job cost, lease by lease, read from the chain: deposited = paid + fee + refunded + locked."""
+    """What a job cost, lease by lease, read from the chain: deposited = paid + fee + held + refunded + locked."""
     with settings_of(ctx).connect() as client:
         found = client.attach(job).bill()
     if as_json:

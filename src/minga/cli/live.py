@@ -191,7 +191,12 @@ def line_of(kind: str, data: dict[str, Any], decimals: int) -> str | None:
     if kind == "warning":
         return clean(f"warning {data.get('code')}: {data.get('fact')}")
     if kind == "closed":
-        return f"lease closed: paid {money('paid')}, fee {money('fee')}, refunded {money('refunded')}"
+        held = f", held {money('locked')}" if int(data.get("locked") or 0) else ""
+        return f"lease closed: paid {money('paid')}, fee {money('fee')}{held}, refunded {money('refunded')}"
+    if kind == "commitment":
+        return f"committed on chain to {data['leaves']} states of the work, as in the trace that came back"
+    if kind == "hold":
+        return f"held pay: {money('to_tenant')} returned by a verdict, {money('to_provider')} released"
     if kind == "end":
         reason = clean(str(data.get("reason") or ""))
         return f"ended: {data['phase']}" + (f" ({reason})" if reason not in ("", data["phase"]) else "")

@@ -52,11 +52,15 @@ def ranked_dict(item: Ranked) -> dict[str, Any]:
         "region": bundle.terms.region,
         "egress": list(bundle.terms.egress),
         "prepaid_quanta": bundle.terms.prepaid_quanta,
+        "arbiter": bundle.offer.arbiter,
+        "hold_bps": bundle.offer.hold_bps,
+        "hold_seconds": bundle.offer.hold_seconds,
     }
 
 
 def print_offers(found: list[Ranked], decimals: int, empty: str) -> None:
-    """Offers as a table that fits 80 columns."""
+    """Offers as a table that fits 80 columns; with the part of the pay that is held back, where some is."""
+    any_held = any(item.bundle.offer.hold_bps for item in found)
     rows = [
         (
             short(item.bundle.offer.provider),
@@ -66,11 +70,13 @@ def print_offers(found: list[Ranked], decimals: int, empty: str) -> None:
             f"${format_usd(item.price_per_hour, decimals)}",
             format_duration(item.quantum),
             "–" if item.reliability_ppm is None else f"{item.reliability_ppm / 10_000:.1f} %",
+            *([f"{item.bundle.offer.hold_bps / 100:g} %"] if any_held else []),
             item.bundle.terms.region or "–",
         )
         for item in found
     ]
-    head = ("provider", "~gpus", ">cores", ">memory", ">price/h", ">quantum", ">reliable", "~region")
+    held = (">held",) if any_held else ()
+    head = ("provider", "~gpus", ">cores", ">memory", ">price/h", ">quantum", ">reliable", *held, "~region")
     print_table(head, rows, empty)
 
 

@@ -41,6 +41,7 @@ def quote(
         str | None, typer.Option(help="How long it works on a machine of median speed, such as 90m or 8h.")
     ] = None,
     checkpoint: Annotated[bool, typer.Option("--checkpoint", help="The job writes checkpoints and resumes.")] = False,
+    verify: Annotated[str | None, typer.Option(help="audit: only offers that stake on their work.")] = None,
     workdir: Annotated[Path | None, typer.Option(help="The folder that would be sent along.")] = None,
     no_workdir: Annotated[bool, typer.Option("--no-workdir", help="No folder would be sent.")] = False,
     as_json: Json = False,
@@ -54,6 +55,7 @@ def quote(
     wishes = Wishes(
         gpu=gpu, cpus=cpus, memory=memory, disk=disk, max_price=max_price, region=region, budget=budget,
         workdir=None if workdir is None else str(workdir), send_folder=not no_workdir, checkpoint=checkpoint,
+        verify=verify,
     )  # fmt: skip
     seconds = None if duration is None else int(parse_duration(duration))
     spec = build_spec(target or ["true"], wishes, Path.cwd())

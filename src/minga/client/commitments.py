@@ -13,7 +13,9 @@ hashed is the one that came back. (That a commitment is for the work ordered, th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -37,6 +39,9 @@ LEAF_BYTES = 32
 ELSEWHERE = "the job goes on elsewhere"
 
 
+Tell = Callable[[str, dict[str, Any]], None]
+
+
 class BadResult(ProviderError):
     """Results that are not paid."""
 
@@ -52,8 +57,9 @@ class NoTrace(ProviderError):
 class Commitments:
     """The commitments of one job's leases."""
 
-    def __init__(self, order: Order, chain: Chain, clock: Clock) -> None:
-        """Ask `chain`; wait by `clock`."""
+    def __init__(self, order: Order, chain: Chain, clock: Clock, tell: Tell) -> None:
+        """Ask `chain`; wait by `clock`; `tell` screens of what was found good."""
+        self._tell = tell
         self._order = order
         self._chain = chain
         self._clock = clock
@@ -81,6 +87,7 @@ class Commitments:
                 ELSEWHERE,
             )
         points.reach("client.commitment.checked")
+        self._tell("commitment", {"attempt": lease.attempt, "root": root, "leaves": count})
 
     async def _committed(self, lease: Lease) -> Commitment:
         left = COMMIT_S

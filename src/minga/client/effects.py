@@ -71,7 +71,7 @@ class Performers:
         self.emit: Emit = self.means.emit
         self.tell: Tell = self.means.tell
         self.wallet = JobWallet(self.chain, self.means.wallet, self.job, self.clock, self.note)
-        self.commitments = Commitments(self.order, self.chain, self.clock)
+        self.commitments = Commitments(self.order, self.chain, self.clock, self.tell)
         self.verdicts = Verdicts(self.chain, self.means.wallet, self.clock, self.note)
         self._attempts: dict[int, Attempt] = {}
         self.table: dict[type[ev.Effect], Callable[[Any], Awaitable[None]]] = {

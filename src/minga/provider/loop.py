@@ -231,9 +231,9 @@ class Provider:
 
     def _kept_s(self, run: LeaseRun) -> int:
         """Seconds after the close for which a lease's files stay: what was committed to must be there to be shown."""
-        facts = run.state.facts
-        record = self.world.chain.view.leases.get(Hash32(facts.lease_id))
-        if record is not None and is_held(record):
+        facts, view = run.state.facts, self.world.chain.view
+        record = view.leases.get(Hash32(facts.lease_id))
+        if (record is not None and is_held(record)) or run.channel in view.games.values():
             return FOREVER_S
         return max(facts.retention_s, facts.hold_seconds if run.state.commitment else 0)
 
