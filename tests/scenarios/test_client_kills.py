@@ -27,7 +27,14 @@ done
 echo done > $MINGA_OUTPUT_DIR/result
 """
 
+VERIFIED = {"client.send.order", "client.commitment.checked"}
+"""Points that only a job comes by whose work is verified."""
+
+TRACE = "mkdir -p $MINGA_TRACE_DIR; head -c 64 /dev/zero > $MINGA_TRACE_DIR/leaves.bin"
+
 ELSEWHERE = {
+    "client.hold.seen": "a hold lasts longer than this job",
+    "client.verdict.carried-out": "nobody disputes this job",
     "client.topup.mined": "this job's first deposit is enough",
     "client.probe.judged": "its provider has no sandbox, so it promises no speed",
     "client.stop.asked": "nobody stops this job",
@@ -44,7 +51,7 @@ def net(tmp_path_factory: pytest.TempPathFactory, jobs_python: Path) -> Iterator
     made = Net(folder / "home", folder, jobs_python)
     (folder / "data").mkdir()
     (folder / "data" / "input").write_text("x")
-    ended = made(*UP, "--providers", "1", "--environment", f"python={jobs_python}")
+    ended = made(*UP, "--providers", "1", "--stake", "20", "--environment", f"python={jobs_python}")
     try:
         assert ended.code == 0, ended
         yield made
@@ -62,7 +69,8 @@ def test_a_command_that_is_killed_here_is_finished_by_the_next(
     net: Net, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("run", "--budget", "0.05", "--workdir", str(net.cwd / "data"), "--checkpoint", "--key", point)
-    words = (*words, "--name", point.rpartition(".")[2], "--json", "--", RUN)
+    verify = ("--verify", "audit") if point in VERIFIED else ()
+    words = (*words, "--name", point.rpartition(".")[2], *verify, "--json", "--", TRACE + RUN if verify else RUN)
     before = tokens(net)
     mark = net.cwd / f"{point}.killed"
     killed = net.popen(*words, extra={FAULT: point, FAULT_MARK: str(mark)})
@@ -72,13 +80,14 @@ def test_a_command_that_is_killed_here_is_finished_by_the_next(
 
     report = net.json(*[word for word in words if word != "--json"])
     assert report["job"]["status"] == "done"
-    assert [item["path"] for item in report["artifacts"]] == ["result"]
+    assert [item["path"] for item in report["artifacts"]] == ["result", *(["trace/leaves.bin"] if verify else [])]
     bill = report["bill"]
     assert bill["conserved"]
     assert bill["locked"] == 0
-    assert bill["deposited"] == bill["paid"] + bill["fee"] + bill["refunded"]
+    assert bill["deposited"] == bill["paid"] + bill["fee"] + bill["held"] + bill["refunded"]
+    assert (bill["held"] > 0) == bool(verify)
     assert [job["job"] for job in net.json("jobs") if job["job"] == report["job"]["id"]] == [report["job"]["id"]]
-    assert tokens(net) == before - bill["paid"] - bill["fee"]
+    assert tokens(net) == before - bill["paid"] - bill["fee"] - bill["held"]
 
 
 def test_every_point_is_walked_or_explained() -> None:
