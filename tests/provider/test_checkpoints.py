@@ -30,13 +30,14 @@ from minga.core.spec import Bundle, Manifest, UnitSize
 from minga.provider import checkpoints as module
 from minga.provider import events as ev
 from minga.provider.agent import begin
-from minga.provider.checkpoints import CheckpointWatch, assemble, read_manifest
+from minga.provider.checkpoints import CheckpointWatch
 from minga.provider.inventory import BUSY_S, Inventory
 from minga.provider.lease import LeaseRun, World
 from minga.provider.prepare import Workplace
 from minga.provider.serving import build_app
 from minga.runtimes.runtime import OutputFile
 from minga.store.blobs import BlobStore
+from minga.store.checkpoints import assemble, read_manifest
 from minga.store.journal import Journal
 from minga.transport.bulk import Landing
 from minga.transport.http import connect, serve

@@ -24,7 +24,8 @@ from minga.provider.desk import Bucket
 from minga.provider.logs import LogFile
 from minga.provider.machine import describe_machine, kept_secret
 from minga.provider.metering import Stopwatch, crosses, deposit_least, exhausted_at, limit_of, next_due
-from minga.provider.prepare import environment_at, variables
+from minga.provider.prepare import variables
+from minga.runtimes.launcher import environment_at
 from minga.runtimes.probe import MachineFacts
 from minga.runtimes.runtime import LogChunk, OutputFile
 from minga.store.blobs import BlobStore

@@ -40,7 +40,7 @@ BAD_DAYS: dict[str, tuple[str, ...]] = {
     "the wallet is empty": ("scenarios/test_bad_days.py::test_an_empty_wallet_buys_nothing",),
     "the provider is out of disk": (
         "provider/test_refusals.py::test_more_disk_than_is_free_is_refused_before_anything_is_accepted",
-        "provider/test_inputs.py::test_a_full_disk_leaves_nothing",
+        "runtimes/test_unpacking.py::test_a_full_disk_leaves_nothing",
         "runtimes/test_bubblewrap.py::test_more_disk_than_there_is_is_refused",
     ),
     "the disk is full while journaling": (

@@ -8,37 +8,12 @@ twice: jobs of all leases together never have more than the machine, whatever ol
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from minga.core.checkpoint import MANIFEST_BYTES_MAX
 from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, OutOfCapacity, TooLarge
-from minga.core.spec import Bundle, Machine, Manifest, Terms, UnitSize
+from minga.core.spec import Machine, Manifest, Terms, UnitSize
+from minga.runtimes.launcher import place_of
 
-JOB = "/job"
-"""The job's own folder, as its manifest names it."""
-
-_SYSTEM = frozenset(
-    [
-        "bin",
-        "boot",
-        "dev",
-        "etc",
-        "lib",
-        "lib32",
-        "lib64",
-        "libx32",
-        "proc",
-        "root",
-        "run",
-        "sbin",
-        "sys",
-        "tmp",
-        "usr",
-        "var",
-        "work",
-    ]
-)
-_OWN = frozenset({"work", "out", "checkpoint", "home"})
 _MIB = 1 << 20
 
 
@@ -102,25 +77,6 @@ def check_room(size: UnitSize, others: Iterable[UnitSize], machine: Machine) -> 
             raise OutOfCapacity(
                 f"{len(jobs)} jobs would use {name} {wanted}, this machine has {total}", "try another provider"
             )
-
-
-def place_of(bundle: Bundle) -> PurePosixPath:
-    """Where an input goes: a path relative to the job's folder, or an absolute one for a read-only mount.
-
-    Raises:
-        InvalidInput: the target is a folder of the system, or the job's folder itself.
-    """
-    target = PurePosixPath(bundle.target)
-    top = target.parts[1] if len(target.parts) > 1 else ""
-    if top == "job":
-        inside = target.relative_to(JOB)
-        if inside.parts and inside.parts[0] in _OWN:
-            return inside
-    elif top and top not in _SYSTEM:
-        return target
-    raise InvalidInput(
-        f"an input cannot be put at {bundle.target[:80]}", "use a folder under /job/work, or one of its own like /data"
-    )
 
 
 def _check_size(size: UnitSize, unit: UnitSize, units: int) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints at the provider: out of a hostile folder into chunks, and out of chunks into a folder again.
+"""Checkpoints at the provider: out of a hostile folder into chunks (back again: `minga.store.checkpoints`).
 
 Complete is what an atomic rename has put into the job's checkpoint folder: names that begin with a dot or end in .tmp,
 .part or .partial are still being written. A checkpoint is copied whole or not at all; each chunk is hashed as it is
@@ -10,20 +10,19 @@ who keeps a checkpoint. Rule: everything is bounded by the disk that the job ord
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import anyio
 
 from minga.core.checkpoint import CHUNK_BYTES, MANIFEST_BYTES_MAX, CheckpointManifest, ChunkedFile
 from minga.core.crypto import blake3_hex
-from minga.core.errors import BadArtifact, DiskFull, InvalidInput, NotFound, TenantError, TooLarge
+from minga.core.errors import BadArtifact, DiskFull, TenantError, TooLarge
 from minga.core.spec import FILES_MAX, safe_relative
 from minga.provider.collect import Collection, listing, stat_of
 from minga.provider.points import reach
 from minga.runtimes.runtime import Handle
 from minga.store.blobs import BlobStore
+from minga.store.checkpoints import read_manifest
 
 CHECKPOINT = "checkpoint"
 _UNFINISHED = (".tmp", ".part", ".partial")
@@ -126,59 +125,6 @@ class CheckpointWatch:
                 except TenantError:
                     continue
         return tuple(found[:FILES_MAX])
-
-
-def read_manifest(blobs: BlobStore, name: str) -> CheckpointManifest:
-    """A checkpoint's manifest out of the blobs. Blocking.
-
-    Raises:
-        NotFound: it is not here.
-        InvalidInput: it is none.
-        TooLarge: over `MANIFEST_BYTES_MAX`.
-    """
-    if blobs.size(name) > MANIFEST_BYTES_MAX:
-        raise TooLarge(f"a checkpoint's manifest has {blobs.size(name)} bytes", f"stay below {MANIFEST_BYTES_MAX}")
-    return CheckpointManifest.read(b"".join(blobs.read(name)))
-
-
-def assemble(blobs: BlobStore, name: str, folder: Path, bytes_max: int) -> None:
-    """Make the files of a checkpoint in `folder`, which is made. Blocking.
-
-    Args:
-        blobs: hold its manifest and every chunk.
-        name: its manifest.
-        folder: must not exist.
-        bytes_max: of all files together.
-
-    Raises:
-        NotFound: a chunk is not here.
-        InvalidInput, TooLarge: no manifest, or more bytes than allowed.
-        DiskFull: no room.
-    """
-    manifest = read_manifest(blobs, name)
-    if manifest.total_bytes > bytes_max:
-        raise TooLarge(f"the checkpoint holds more than {bytes_max} bytes", "order more disk")
-    folder.mkdir(mode=0o755, parents=True)
-    try:
-        for file in manifest.files:
-            place = folder / file.path
-            place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _write(blobs, file, place)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise NotFound("a chunk of the checkpoint is gone", "send it again") from None
-        raise DiskFull(f"a checkpoint cannot be restored: {error.strerror}", "free some disk") from error
-
-
-def _write(blobs: BlobStore, file: ChunkedFile, place: Path) -> None:
-    mode = 0o755 if file.executable else 0o644
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), mode)
-    with os.fdopen(descriptor, "wb") as writer:
-        for name, size in file.pieces():
-            if blobs.size(name) != size:
-                raise InvalidInput(f"chunk {name[:16]} is not of {size} bytes", "send the checkpoint that was kept")
-            for data in blobs.read(name):
-                writer.write(data)
 
 
 def _is_finished(path: str) -> bool:

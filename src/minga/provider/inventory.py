@@ -15,10 +15,10 @@ from typing import Any
 from minga.core.effects import Clock
 from minga.core.errors import InvalidInput, MingaError, NotFound, TooLarge
 from minga.core.spec import Manifest
-from minga.provider.checkpoints import read_manifest
 from minga.provider.lease_state import State
 from minga.provider.prepare import Workplace
 from minga.store.blobs import BlobStore
+from minga.store.checkpoints import read_manifest
 
 BUSY_S = 1.0
 """A tenant that fetches is given this long between two chunks before the checkpoint that it fetches may be replaced."""

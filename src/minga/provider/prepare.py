@@ -1,13 +1,4 @@
-"""From a manifest to a task: unpacks inputs, opens secrets, writes the launcher.
-
-| inside the job    | what                                                          |
-|-------------------|---------------------------------------------------------------|
-| work              | where it starts; workdir and mounts under it                  |
-| out               | $MINGA_OUTPUT_DIR: everything here comes back                 |
-| checkpoint        | $MINGA_CHECKPOINT_DIR                                         |
-| home, venv        | $HOME; packages that `setup` installs                         |
-| progress.jsonl    | $MINGA_PROGRESS                                               |
-| .minga            | launcher, the texts of `setup` and `run`, the started marker  |
+"""From a manifest to a task: unpacks inputs, opens secrets, writes the launcher (`runtimes.launcher` says where).
 
 Knows: files and variables. Does not know: when to start or who pays. Rule: secrets exist opened only in the task's
 environment, which the runtime keeps off disks; on disk and in journals they stay sealed. Blocking.
@@ -23,48 +14,17 @@ from minga.core.codec import parse_json
 from minga.core.crypto import from_hex
 from minga.core.errors import InvalidInput
 from minga.core.seal import open_sealed
-from minga.core.spec import ENVS_MAX, Manifest, UnitSize
-from minga.provider.admission import place_of
-from minga.provider.checkpoints import assemble
-from minga.provider.inputs import unpack
+from minga.core.spec import ENVS_MAX, Bundle, Manifest, UnitSize
 from minga.provider.points import reach
-from minga.runtimes.runtime import Environment, Input, Limits, Mount, Task
+from minga.runtimes.launcher import LAUNCH, environment_at, lay_out, write_launcher
+from minga.runtimes.runtime import Limits, Task
+from minga.runtimes.unpacking import unpack
 from minga.store.blobs import BlobStore
+from minga.store.checkpoints import assemble
 
 SECRETS_INFO = b"minga secrets"
-STARTED = ".minga/started"
 SETUP_SECONDS = 1800
 HEARTBEAT_SECONDS = 60
-
-LAUNCHER = """\
-cd "$(dirname "$0")/.." || exit 125
-root=$(pwd)
-umask 022
-mkdir -p work out checkpoint home
-export HOME="$root/home" MINGA_OUTPUT_DIR="$root/out" MINGA_CHECKPOINT_DIR="$root/checkpoint"
-export MINGA_PROGRESS="$root/progress.jsonl"
-case ${PYTHONPATH:-} in /job/*) export PYTHONPATH="$root${PYTHONPATH#/job}" ;; esac
-case ${MINGA_TRACE_DIR:-} in /job/*) export MINGA_TRACE_DIR="$root${MINGA_TRACE_DIR#/job}" ;; esac
-shell=$(command -v bash || echo /bin/sh)
-cd work || exit 125
-if [ -s ../.minga/setup.sh ]; then
-  if [ -n "$VIRTUAL_ENV" ] && [ -n "$MINGA_EGRESS" ]; then
-    python -m venv --without-pip "$root/venv" || exit 125
-    site=$(echo "$root"/venv/lib/python3*/site-packages)
-    echo "$VIRTUAL_ENV"/lib/python3*/site-packages > "$site/provider.pth"
-    printf '#!/bin/sh\\nexec "%s/venv/bin/python" -m pip "$@"\\n' "$root" > "$root/venv/bin/pip"
-    chmod 755 "$root/venv/bin/pip"
-    export VIRTUAL_ENV="$root/venv" PATH="$root/venv/bin:$PATH"
-  fi
-  "$shell" ../.minga/setup.sh || exit
-fi
-: > ../.minga/started
-exec "$shell" ../.minga/run.sh
-"""
-"""Runs before anything of the tenant's. `exit` after a failed set-up keeps its code.
-
-Where the job's folder is not `/job` (a plain process), the trace's folders are beneath it all the same.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +85,19 @@ def prepare(
         DiskFull: no room.
     """
     place.clear_stage()
-    left = manifest.size.disk_bytes
-    inputs: list[Input] = []
-    mounts: list[Mount] = []
-    for index, bundle in enumerate(manifest.inputs):
-        folder = place.stage / str(index)
+
+    def unpacked(bundle: Bundle, folder: Path, left: int) -> None:
         if bundle.kind == "checkpoint":
             assemble(place.blobs, bundle.blake3, folder, left)
         else:
             unpack(place.blobs.path(bundle.blake3), folder, left)
-        left -= sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
-        target = place_of(bundle)
-        if target.is_absolute():
-            mounts.append(Mount(folder, str(target)))
-        else:
-            inputs.append(Input(folder, str(target)))
         reach("provider.prepare.unpacked")
-    inputs.append(Input(_launcher(place.stage / "minga", manifest), ".minga"))
+
+    inputs, mounts = lay_out(manifest.inputs, place.stage, manifest.size.disk_bytes, unpacked)
+    inputs.append(write_launcher(place.stage / "minga", manifest.setup, manifest.run))
     return Task(
         task_id=task_id(channel),
-        argv=("/bin/sh", ".minga/launch.sh"),
+        argv=LAUNCH,
         environment=environment_at(environment),
         limits=limits_of(manifest.size, gpus).only(enforced),
         env=variables(manifest) | open_secrets(manifest, channel, secret),
@@ -153,13 +106,6 @@ def prepare(
         egress=egress,
         ports=tuple(manifest.ports),
     )
-
-
-def environment_at(path: Path) -> Environment:
-    """What a folder is to a job: `/` this machine's system, else a Python environment or a root file system."""
-    if path == Path("/"):
-        return Environment("system")
-    return Environment("python" if (path / "pyvenv.cfg").is_file() else "rootfs", path)
 
 
 def task_id(channel: str) -> str:
@@ -221,11 +167,3 @@ def open_secrets(manifest: Manifest, channel: str, secret: bytes) -> dict[str, s
 def secrets_info(channel: str) -> bytes:
     """What binds sealed secrets to one lease."""
     return SECRETS_INFO + from_hex(channel)
-
-
-def _launcher(folder: Path, manifest: Manifest) -> Path:
-    # Not synced: whatever a crash leaves here is made anew.
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("launch.sh", LAUNCHER), ("setup.sh", manifest.setup), ("run.sh", manifest.run)):
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder

@@ -21,7 +21,7 @@ from minga.core.effects import Clock, Dice
 from minga.core.errors import InvalidInput, SandboxFailed
 from minga.core.spec import UnitSize
 from minga.protocol.wire import ProbeAnswer, ProbeRequest
-from minga.provider.prepare import environment_at
+from minga.runtimes.launcher import environment_at
 from minga.runtimes.runtime import Handle, Input, Limits, Runtime, Task
 from minga.verify import hardware as hw
 

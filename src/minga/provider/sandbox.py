@@ -29,8 +29,9 @@ from minga.provider.events import Event
 from minga.provider.gauge import Gauge, Reading
 from minga.provider.metering import Stopwatch, crosses, next_due
 from minga.provider.points import reach
-from minga.provider.prepare import SETUP_SECONDS, STARTED, prepare, task_id
+from minga.provider.prepare import SETUP_SECONDS, prepare, task_id
 from minga.runtimes.egress import EgressProxy
+from minga.runtimes.launcher import STARTED
 from minga.runtimes.runtime import Exit, Handle
 
 if TYPE_CHECKING:

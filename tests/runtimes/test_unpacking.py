@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minga.core.errors import Conflict, DiskFull, InvalidInput, MingaError, TooLarge, UnsafePath
-from minga.provider.inputs import HEADER_BYTES_MAX, unpack
+from minga.runtimes.unpacking import HEADER_BYTES_MAX, unpack
 
 BYTES_MAX = 100_000
 
