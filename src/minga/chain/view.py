@@ -23,6 +23,7 @@ from minga.chain.contract_events import (
     ToppedUp,
 )
 from minga.chain.dispute_events import Challenged, Committed, Finished
+from minga.chain.games import Games
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
 from minga.protocol.dispute import Commitment
@@ -78,10 +79,13 @@ class View:
     ended: list[Hash32] = field(default_factory=list)
     commitments: dict[Hash32, Commitment] = field(default_factory=dict)
     games: dict[int, Hash32] = field(default_factory=dict)
+    disputes: Games = field(default_factory=Games)
+    """Every game, move by move."""
 
     def apply(self, news: Iterable[Seen]) -> None:
         """Fold events in, in chain order."""
         for seen in news:
+            self.disputes.take(seen)
             match seen.event:
                 case Registered() | OffersCancelled():
                     self._provider(seen)
