@@ -136,9 +136,12 @@ def test_a_jury_that_erred_is_appealed_against_once():
 
 def test_a_game_is_drawn_finished_applied_and_paid():
     journal = found()
-    assert wants(*journal, GameSeen(3, "draw", ballot=1)) == [Send("draw", 3, 1)]
+    assert wants(*journal, GameSeen(3, "draw", node=77)) == [Send("draw", 3, 77)]
+    assert wants(*journal, GameSeen(3, "draw", node=77, overdue=True)) == [Send("timeout", 3)]
     assert wants(*journal, GameSeen(3, "decided")) == [Send("finish", 3)]
-    assert wants(*journal, GameSeen(3, "over", convicted=True)) == [Send("apply", 3), Send("withdraw", 3)]
+    condemned = GameSeen(3, "over", convicted=True)
+    assert wants(*journal, condemned) == [Send("apply", 3)]
+    assert wants(*journal, condemned, ev.Done("apply/3/0")) == [Send("withdraw", 3)]
     assert wants(*journal, GameSeen(3, "over")) == [Send("withdraw", 3)]
 
 

@@ -61,5 +61,7 @@ def test_the_span_narrows_to_one_leaf():
 
 def test_the_first_wrong_leaf_of_a_piece():
     committed = leaves(30)
-    assert first_wrong(committed, committed[11:21], 10) == 0
-    assert first_wrong(committed, [*committed[11:14], b"x" * 32, b"y" * 32], 10) == 14
+    assert first_wrong(committed[:21], committed[11:21], 10) == 0
+    assert first_wrong(committed[:16], [*committed[11:14], b"x" * 32, b"y" * 32], 10) == 14
+    assert first_wrong(committed[:21], committed[11:16], 10) == 16
+    assert first_wrong(committed[:21], [], 10) == 11

@@ -242,6 +242,18 @@ class BadArtifact(ProviderError):
     code = "bad-artifact"
 
 
+class NotServed(ProviderError):
+    """What is needed to check a commitment was not served, or is not what was committed to."""
+
+    code = "not-served"
+
+
+class ReplayFailed(ProviderError):
+    """Committed work could not be done again on this machine, which says nothing of who did it first."""
+
+    code = "replay-failed"
+
+
 # ------------------------------------------------------------------------------------------------ network's (5xx, 5)
 
 

@@ -60,7 +60,10 @@ fi
 : > ../.minga/started
 exec "$shell" ../.minga/run.sh
 """
-"""Runs before anything of the tenant's. `exit` after a failed set-up keeps its code."""
+"""Runs before anything of the tenant's. `exit` after a failed set-up keeps its code.
+
+Where the job's folder is not `/job` (a plain process), the trace's folders are beneath it all the same.
+"""
 
 Unpack = Callable[[Bundle, Path, int], None]
 """(input, folder that it makes, bytes that are left for it)"""

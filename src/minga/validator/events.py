@@ -86,7 +86,10 @@ class Unreplayed:
 
 @dataclass(frozen=True, slots=True)
 class Seated:
-    """A seat begins: we are drawn as referee of `game`, which is about leaf `leaf` of `channel`."""
+    """A seat begins: we are drawn as referee of `game`, which is about leaf `leaf` of `channel`.
+
+    `end`: it is about whether the work ends where the trace does, and `leaf` is the one after the last.
+    """
 
     game: int
     channel: str
@@ -96,6 +99,7 @@ class Seated:
     root: str
     leaves: int
     leaf: int
+    end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Abstained:
 class GameSeen:
     """Where a game stands on chain.
 
-    `done` rounds of the bisection are over and `node` is the node reached; `leaf` is the disputed one, once known.
+    `done` rounds of the bisection are over; `node` is the node reached, or the beacon's round that a draw waits for.
     `overdue`: the clock of whoever has to move ran out. `ballot` counts votings from 1; `verdict` is that of the last
     one (0: none yet). `seated`: we sit on this ballot. `voted`: the chain holds our vote's hash; `told`: our vote.
     """
@@ -127,7 +131,6 @@ class GameSeen:
     stage: Stage
     done: int = 0
     node: int = 0
-    leaf: int = 0
     mover: str = ""
     overdue: bool = False
     ballot: int = 0
@@ -228,7 +231,7 @@ class Judge:
 class Send:
     """A transaction to Disputes: `call` is one of the names below, with its numbers.
 
-    challenge · pick(done, index) · draw · timeout · appeal · finish · apply · withdraw
+    challenge · pick(done, index) · draw(done = the beacon's round) · timeout · appeal · finish · apply · withdraw
     """
 
     call: Literal["challenge", "pick", "draw", "timeout", "appeal", "finish", "apply", "withdraw"]

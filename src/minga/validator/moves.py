@@ -44,8 +44,13 @@ def first_difference(own: Tree, done: int, node: int, children: Sequence[bytes])
 
 
 def first_wrong(committed: Sequence[bytes], own: Sequence[bytes], first: int) -> int:
-    """The first leaf after `first` that came out otherwise; 0 for none. `own` are leaves `first` + 1 and on."""
-    for offset, leaf in enumerate(own, start=first + 1):
-        if committed[offset] != leaf:
+    """The first leaf after `first` that came out otherwise; 0 for none.
+
+    `own` are leaves `first` + 1 and on; where it ends, the job itself ended, and a committed leaf beyond is wrong. So
+    the caller gives all of them up to the last that it asked for, as `committed` up to there.
+    """
+    for offset in range(first + 1, len(committed)):
+        at = offset - first - 1
+        if at >= len(own) or committed[offset] != own[at]:
             return offset
     return 0

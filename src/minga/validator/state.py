@@ -100,8 +100,8 @@ def _case(case: Case, now: int) -> list[Effect]:
 
 def _play(case: Case, game: GameSeen) -> list[Effect]:
     if game.stage == "over":
-        after = [Send("apply", game.game)] if game.convicted else []
-        return [*after, Send("withdraw", game.game)]
+        apply = Send("apply", game.game)
+        return [apply] if game.convicted and apply.id not in case.done else [Send("withdraw", game.game)]
     if game.overdue and game.mover == "provider":
         return [Send("timeout", game.game)]
     if game.stage == "pick":
@@ -115,7 +115,7 @@ def _play(case: Case, game: GameSeen) -> list[Effect]:
 def _anyone(game: GameSeen) -> list[Effect]:
     """What anybody may send so that a game goes on."""
     if game.stage == "draw":
-        return [Send("draw", game.game, game.ballot)]
+        return [Send("timeout", game.game)] if game.overdue else [Send("draw", game.game, game.node)]
     return [Send("finish", game.game)] if game.stage == "decided" else []
 
 
