@@ -21,6 +21,7 @@ from minga.cli import (
     board,
     chat,
     demo,
+    dispute,
     doctor,
     forward,
     index,
@@ -34,6 +35,7 @@ from minga.cli import (
     run,
     serve,
     sim,
+    validate,
     wallet,
     world,
 )
@@ -97,6 +99,8 @@ app.command("status", short_help="Networks known, and what runs here.")(network.
 app.command("doctor", short_help="What is installed, what is missing, how to get it.")(doctor.doctor)
 app.add_typer(wallet.app, name="wallet", short_help="Make, show and fill wallets.")
 app.command("provide", short_help="Sell this machine's idle time.")(provide.provide)
+app.command("validate", short_help="Audit work and judge disputes, for pay.")(validate.validate)
+app.add_typer(dispute.app, name="dispute", short_help="Follow disputes over work, and play them.")
 app.command("reclaim", short_help="Have the machine back, or offer it again.")(reclaim.reclaim)
 app.command("board", short_help="Run a board, a cache of signed offers.")(board.board)
 app.command("offers", short_help="List offers that match a query.")(market.offers)

@@ -108,7 +108,7 @@ def provide(
         "host": host, "port": port, "url": url, "units": units, "unit": _unit(UnitSize, cpus, memory, disk, gpus),
         "disk_share": disk_share, "quantum": parse_duration(quantum), "close_window": parse_duration(close_window),
         "notice_s": 0 if interruptible else parse_duration(notice), "egress": tuple(egress or ()), "region": region,
-        "prepaid_quanta": int(prepaid), "environments": _environments(environment),
+        "prepaid_quanta": int(prepaid), "environments": environments(environment),
         "driver": "process" if insecure_process else "bubblewrap",
         # Plain processes are for one's own jobs: nobody has to be promised anything.
         "measure": "never" if insecure_process else "again" if measure else "kept",
@@ -246,8 +246,13 @@ def cpu_milli(text: str) -> int:
     return int(value)
 
 
-def _environments(given: list[str] | None) -> dict[str, Path]:
-    """Environments by name; without any, the AI environment if it was built, else this Python's own prefix."""
+def environments(given: list[str] | None) -> dict[str, Path]:
+    """Environments by name; without any, the AI environment.
+
+    Raises:
+        InvalidInput: an item is not NAME=FOLDER, or there is no such folder.
+        MissingPrerequisite: the AI environment was not built.
+    """
     if not given:
         return {"python": default_environment()}
     found: dict[str, Path] = {}

@@ -29,6 +29,7 @@ from minga.provider.bidder import Bidder, Hold
 from minga.provider.bidding import OfferBook, check_fits, split
 from minga.provider.config import ProviderConfig, ask_of, terms_of
 from minga.provider.court import Court
+from minga.provider.defending import Defender
 from minga.provider.desk import Desk
 from minga.provider.lease import Announce, World
 from minga.provider.loop import Provider
@@ -99,7 +100,10 @@ async def _work(
     await bidder.register()
     if await attendant.obey():
         await bidder.renew()
-    for work in (provider.follow_chain, bidder.keep_offers, attendant.follow, *([pricer.follow] if pricer else [])):
+    also = [pricer.follow] if pricer else []
+    if world.chain.spec.deployment.has_disputes:
+        also.append(Defender(world).follow)
+    for work in (provider.follow_chain, bidder.keep_offers, attendant.follow, *also):
         world.tasks.start_soon(work)
     price = str(bidder.ask.price_per_hour)
     world.announce("ready", {"url": bidder.url, "provider": world.provider, "price_per_hour": price})

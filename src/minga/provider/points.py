@@ -34,6 +34,7 @@ POINTS = JOURNALED | {
     "provider.stake.approved": "Registry may take the stake, and has not",
     "provider.stake.sent": "the stake is mined",
     "provider.commit.computed": "the root over the trace is known, nothing was sent",
+    "provider.dispute.answered": "a move of a game is mined, nobody here was told",
     "provider.commit.sent": "the commitment is mined, the journal does not say so",
     "provider.hold.sent": "what was held back is collected",
     "provider.voucher.checked": "a voucher is good, and not stored",
