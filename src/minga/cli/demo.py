@@ -73,7 +73,7 @@ def demo(
     plan = Plan(providers, driver, quantum=QUANTUM, environments=tuple(environment or ()), save_s=1)
     settings = Settings(settings_of(ctx).folder / "demo", LOCAL)
     network = LocalNetwork(settings)
-    with _cleaned_up(network):
+    with cleaned_up(network):
         _show(settings, network, plan, spec, _Wishes(report, screenshot, kill and spec.checkpoint and providers > 1))
 
 
@@ -97,7 +97,7 @@ def _fetch_text(folder: Path) -> None:
 
 
 @contextmanager
-def _cleaned_up(network: LocalNetwork) -> Iterator[None]:
+def cleaned_up(network: LocalNetwork) -> Iterator[None]:
     """Begin with nothing left of an earlier demo; end with nothing running, whatever happened.
 
     Raises:
@@ -170,19 +170,19 @@ def _show(settings: Settings, network: LocalNetwork, plan: Plan, spec: JobSpec, 
         follower = Follower(handle, decimals, sys.stdout.isatty(), look)
         status = follower.run(lambda: False, lambda: crew.render(follower.view))
         mishap.finish()
-        _settle(client, handle)
+        settle(client, handle)
         value = handle.report() | {"result": _result(handle)}
         _tell_result(client, handle, value)
     if wishes.report is not None:
-        _write(wishes.report, json.dumps(value, indent=2) + "\n")
+        write(wishes.report, json.dumps(value, indent=2) + "\n")
         say(f"report: {wishes.report}")
     if shot is not None and wishes.screenshot is not None:
-        _write(wishes.screenshot, shot.svg(follower.view, value))
+        write(wishes.screenshot, shot.svg(follower.view, value))
     if exit_code(status):
         raise typer.Exit(exit_code(status))
 
 
-def _settle(client: Client, handle: JobHandle) -> None:
+def settle(client: Client, handle: JobHandle) -> None:
     """Run the job on until nothing of its money is locked any more; what is locked after `SETTLE_S` is on the bill."""
     if handle.status().settled:
         return
@@ -196,7 +196,8 @@ def _settle(client: Client, handle: JobHandle) -> None:
     server.join(SETTLE_S)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file, its folder made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 

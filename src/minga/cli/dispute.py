@@ -46,7 +46,7 @@ async def follow(court: Court, game: int | None, how: str) -> None:
     """Show a game until it is over; `how`: live (a screen), lines, json (one object a move)."""
     import anyio
 
-    shown = _Screen(how)
+    shown = Screen(how)
     with shown:
         while True:
             await court.read()
@@ -59,15 +59,16 @@ async def follow(court: Court, game: int | None, how: str) -> None:
             await anyio.sleep(POLL_S)
 
 
-class _Screen:
+class Screen:
     """Where a game is shown: drawn anew each time, or one line for each move."""
 
     def __init__(self, how: str) -> None:
+        """`how`: live (a screen), lines, json (one object a move)."""
         self.how = how
-        self.told = 0
+        self.told = self.paid = 0
         self._live: Any = None
 
-    def __enter__(self) -> _Screen:
+    def __enter__(self) -> Screen:
         if self.how == "live":
             from rich.live import Live
 
@@ -97,9 +98,9 @@ class _Screen:
         self.told, lines = new_lines(self.told, view)
         for line in lines:
             say(line)
-        if view.record.finished is not None:
-            for name, amount in view.money():
-                say(f"{view.usd(amount):>14}  {name}")
+        for name, amount in view.money()[self.paid :]:
+            say(f"{view.usd(amount):>14}  {name}")
+        self.paid = len(view.money())
 
 
 def _line(value: Any) -> str:

@@ -180,9 +180,13 @@ class LocalNetwork:
             changed = _saved(Home(home)) != network
             if changed:
                 network.save(Home(home))
-            argv = self._argv(home, "provide", *self._provider_words(plan, number, network))
+            argv = self._argv(home, self._command(number), *self._provider_words(plan, number, network))
             record, fresh = self.processes.ensure(f"p{number}", argv, {}, READY_WAIT_S, always=changed)
             report(f"{record.name:<10} {record.ready['url']}" + ("" if fresh else "  (was up)"))
+
+    def _command(self, number: int) -> str:
+        """What the process of a provider is."""
+        return "provide"
 
     def _provider_words(self, plan: Plan, number: int, network: Network) -> list[str]:
         decimals = network.chain.deployment.decimals

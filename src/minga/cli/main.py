@@ -21,6 +21,7 @@ from minga.cli import (
     board,
     chat,
     demo,
+    demo_dispute,
     dispute,
     doctor,
     forward,
@@ -93,6 +94,7 @@ def options(
 
 
 app.command("demo", short_help="Train a language model for pay, all on this machine.")(demo.demo)
+app.command("demo-dispute", short_help="Let a provider cheat, and lose a dispute.")(demo_dispute.demo_dispute)
 app.command("up", short_help="Start a network here: chain, board, providers.")(network.up)
 app.command("down", short_help="Stop what `up` started.")(network.down)
 app.command("status", short_help="Networks known, and what runs here.")(network.status)
@@ -121,6 +123,7 @@ app.command("bill", short_help="What a job cost, read from the chain.")(jobs.bil
 app.add_typer(sim.app, name="sim", short_help="Simulate a market; one seed is one history.")
 app.command("runner", short_help="Run detached jobs, as a service.")(jobs.runner)
 app.command("chain", hidden=True)(network.chain)
+app.command("demo-cheat", hidden=True)(demo_dispute.demo_cheat)
 
 
 def entry() -> None:

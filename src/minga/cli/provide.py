@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from minga.core.crypto import PrivateKey
     from minga.core.spec import UnitSize
     from minga.provider.main import ProviderConfig
+    from minga.runtimes.runtime import Runtime
 
 OPERATOR = "operator"
 """Name of the provider's key."""
@@ -117,8 +118,8 @@ def provide(
     if not insecure_process:
         become_root()
     wanted |= _price(price, Floors(floor, watts, kwh), units, network.chain.deployment.decimals)
-    wanted |= _stake(stake, hold, hold_time, network.chain.deployment.decimals)
-    _run(_config(settings, network, wanted | {"boards": (*network.boards, *(board or ()))}), ready_file, as_json)
+    wanted |= stake_fields(stake, hold, hold_time, network.chain.deployment.decimals)
+    sell(configured(settings, network, wanted | {"boards": (*network.boards, *(board or ()))}), ready_file, as_json)
 
 
 class Floors(NamedTuple):
@@ -156,7 +157,7 @@ def _price(price: str, floors: Floors, units: int, decimals: int) -> dict[str, A
     return {"price_per_hour": 0, "auto": AutoPrice(shipped_quotes(), floors.usd_micro(units))}
 
 
-def _stake(stake: str | None, hold: str, hold_time: str | None, decimals: int) -> dict[str, Any]:
+def stake_fields(stake: str | None, hold: str, hold_time: str | None, decimals: int) -> dict[str, Any]:
     """The fields of the configuration that offer the machine to verified jobs."""
     if stake is None:
         if hold != "10%" or hold_time is not None:
@@ -166,7 +167,8 @@ def _stake(stake: str | None, hold: str, hold_time: str | None, decimals: int) -
     return {"stake": parse_usd(stake, decimals), "hold_bps": parse_percent(hold), "hold_s": held_s}
 
 
-def _config(settings: Settings, network: Network, wanted: Mapping[str, Any]) -> ProviderConfig:
+def configured(settings: Settings, network: Network, wanted: Mapping[str, Any]) -> ProviderConfig:
+    """The configuration of this home's provider on a network; `wanted` are fields of it. Errors as `operator_key`."""
     from minga.provider.main import ProviderConfig
 
     key = operator_key(settings, network)
@@ -187,7 +189,8 @@ def operator_key(settings: Settings, network: Network) -> PrivateKey:
     return settings.key(network, OPERATOR)
 
 
-def _run(config: ProviderConfig, ready_file: Path | None, as_json: bool) -> None:
+def sell(config: ProviderConfig, ready_file: Path | None, as_json: bool, runtime: Runtime | None = None) -> None:
+    """Provide until a signal; `runtime` stands in for the configured driver."""
     import anyio
 
     from minga.cli.announce import Announcer
@@ -204,7 +207,7 @@ def _run(config: ProviderConfig, ready_file: Path | None, as_json: bool) -> None
         async def work(stop: Any) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(anyio.to_thread.run_sync, remove_disused, environments_dir(), clock.now(), tell)
-                await run_provider(config, clock, RealDice(), stop, announce, at_once=at_once)
+                await run_provider(config, clock, RealDice(), stop, announce, runtime, at_once)
 
         with hold(config.environments.values(), clock.now()):
             await run_until_signal(work, at_once)

@@ -178,12 +178,17 @@ class Validator:
                 await found.happen(seen)
 
     async def _run_of(self, record: GameRecord) -> Run | None:
-        """The seat in a game; begun when a jury or a pool has us in it."""
+        """The seat in a game; begun when a vote has us in it, or is more likely than not to have us in it.
+
+        A small pool's referees do the leaf again while the jury is being drawn: that leaves more time for the vote.
+        """
         stream = f"seat/{record.game}"
         if stream in self.runs or not self.world.options.referee or record.finished is not None:
             return self.runs.get(stream)
         seat = seat_of(self.world.chain, self.me)
-        sits = seat is not None and (record.jury | (record.pool if record.appellant else 0)) >> seat & 1
+        likely = record.leaf > 0 and record.pool.bit_count() <= 2 * self.world.preset.jury
+        voters = record.jury | (record.pool if record.appellant or likely else 0)
+        sits = seat is not None and voters >> seat & 1
         made = self.world.chain.view.commitments.get(record.channel)
         lease = lease_of(self.world.chain, record.channel)
         if sits and made is not None and lease is not None:

@@ -80,9 +80,11 @@ async def run_validator(
     journal = Journal(config.home / "journal.sqlite")
     try:
         with journal.exclusive("validator"):
+            earned: dict[str, Any] = {}
             async with _opened(config, clock, dice, announce, journal) as validator:
-                await _work(validator, stop, once)
-                return await validator.earnings()
+                earned |= await _work(validator, stop, once)
+                validator.world.tasks.cancel_scope.cancel()
+            return earned
     except BaseExceptionGroup as group:
         known = group.subgroup(MingaError)
         if known is None or group.subgroup(lambda error: not isinstance(error, MingaError | BaseExceptionGroup)):
@@ -94,7 +96,7 @@ async def run_validator(
         journal.close()
 
 
-async def _work(validator: Validator, stop: anyio.Event, once: bool) -> None:
+async def _work(validator: Validator, stop: anyio.Event, once: bool) -> dict[str, Any]:
     world = validator.world
     world.announce("ready", {"validator": validator.me} | {"earnings": await validator.earnings()})
     if not once:
@@ -105,7 +107,7 @@ async def _work(validator: Validator, stop: anyio.Event, once: bool) -> None:
         while validator.is_busy and not stop.is_set():
             await world.clock.sleep(ONCE_SECONDS)
             await validator.turn()
-    world.tasks.cancel_scope.cancel()
+    return await validator.earnings()
 
 
 @asynccontextmanager

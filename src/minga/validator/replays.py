@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -30,6 +30,9 @@ from minga.validator.evidence import LEAF_BYTES, Evidence
 FOLDER = "out/replay"
 BEAT_SECONDS = 1.0
 TAIL_BYTES = 2000
+DISK_BYTES = 1 << 30
+"""What a replay may write besides four times its inputs."""
+
 REMEDY = "see that this machine has the work's environment and enough of everything"
 
 
@@ -88,9 +91,10 @@ class Replayer:
             else:
                 unpack(blobs.path(bundle.blake3), folder, left)
 
-        inputs, mounts = lay_out(work.inputs, stage, self.limits.disk_bytes or 1 << 40, unpacked)
-        inputs.append(write_launcher(stage / "minga", work.setup, work.run))
         state = evidence.state(first)
+        limits = self._limits(sum(bundle.bytes for bundle in work.inputs) + (state.bytes if state else 0))
+        inputs, mounts = lay_out(work.inputs, stage, limits.disk_bytes or DISK_BYTES, unpacked)
+        inputs.append(write_launcher(stage / "minga", work.setup, work.run))
         if state is not None:
             inputs.append(Input(blobs.path(state.blake3), f"{FOLDER}/states/{first:08d}.state"))
         until = f"{first}:{last}"
@@ -101,11 +105,16 @@ class Replayer:
             task_id=name,
             argv=LAUNCH,
             environment=environment_at(self.environments[work.environment]),
-            limits=self.limits.only(self.runtime.enforces),
+            limits=limits.only(self.runtime.enforces),
             env={"OMP_NUM_THREADS": "1"} | work.envs | ours,
             inputs=tuple(inputs),
             mounts=tuple(mounts),
         )
+
+    def _limits(self, bytes_in: int) -> Limits:
+        """The limits of a replay with so many bytes of inputs: disk is set aside whole, so no more than it can need."""
+        wanted = DISK_BYTES + 4 * bytes_in
+        return replace(self.limits, disk_bytes=min(wanted, self.limits.disk_bytes or wanted))
 
     async def _attend(self, handle: Handle, count: int) -> list[bytes]:
         async with anyio.create_task_group() as tasks:

@@ -44,6 +44,7 @@ class Run:
         self.world = world
         self.stream = stream
         self.state = state
+        self._learn()
         self.files = Files(world, state.facts.channel, state.facts.provider)
         self._lock = anyio.Lock()
         self._busy: set[str] = set()
@@ -62,10 +63,16 @@ class Run:
             await anyio.to_thread.run_sync(world.journal.append, self.stream, kind, body, now)
             reach(f"validator.journal.{kind}")
             before, self.state = self.state, state
+            self._learn()
         if before.phase != state.phase or isinstance(event, ev.GameSeen | ev.Judged):
             world.announce(*told(self.stream, state))
         self.kick(now)
         return True
+
+    def _learn(self) -> None:
+        """Remember what our own audit found, so that a seat need not do the same leaf again."""
+        if isinstance(self.state, Case) and self.state.differs:
+            self.world.findings[self.state.facts.channel] = self.state.differs
 
     def kick(self, now: int) -> None:
         """Begin what is wanted and neither under way nor put off. `now` is chain time."""
@@ -157,6 +164,8 @@ class Run:
     async def _found(self, leaf: int) -> tuple[int, str]:
         world, seat = self.world, self.state
         assert isinstance(seat, Seat)
+        if world.findings.get(seat.facts.channel) == leaf:
+            return DOES_NOT_FOLLOW, f"our own audit had leaf {leaf} otherwise"
         evidence = await self.files.gather()
         async with world.replaying:
             name = self._name(str(seat.facts.game))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,9 @@ class Options:
 
 @dataclass(frozen=True)
 class World:
-    """See the module. `home` is this validator's alone; `preset` is the arbiter's."""
+    """See the module. `home` is this validator's alone; `preset` is the arbiter's; `findings`: channel → the leaf that
+    our own audit found wrong.
+    """
 
     chain: Chain
     key: PrivateKey
@@ -54,6 +56,7 @@ class World:
     options: Options
     tasks: anyio.abc.TaskGroup
     replaying: anyio.CapacityLimiter
+    findings: dict[str, int] = field(default_factory=dict)
 
     @property
     def disputes(self) -> Disputes:
