@@ -185,15 +185,16 @@ class Dock:
         return (lie(response) if lie else None) or response
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """Serve, register the url, and answer every game that asks for a move."""
+    async def serving(self, defends: bool = True) -> AsyncIterator[None]:
+        """Serve, register the url, and (if it can) answer every game that asks for a move."""
         court = self.court
         async with serve(self.app(), "127.0.0.1", 0) as server, anyio.create_task_group() as tasks:
             registry = Registry(court.spec.deployment.registry)
             await court.send(
                 f"update/{server.url}", registry.update(server.url, court.provider.address), court.provider
             )
-            tasks.start_soon(self._defend)
+            if defends:
+                tasks.start_soon(self._defend)
             yield
             tasks.cancel_scope.cancel()
 

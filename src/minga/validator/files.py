@@ -12,7 +12,7 @@ import anyio.to_thread
 import httpx
 
 from minga.core.crypto import Address
-from minga.core.errors import MingaError, NotServed
+from minga.core.errors import BadAnswer, MingaError, NotServed
 from minga.core.spec import FileEntry
 from minga.protocol.wire import AuditedLease
 from minga.store.blobs import BlobStore, write_atomic
@@ -44,13 +44,13 @@ class Files:
         Raises:
             NotServed: anything is missing or does not fit.
             DiskFull: no room.
-            NetworkError: the chain's events are not read yet.
+            BadAnswer: the chain's events are not read yet, or a reorg took the commitment back.
         """
         if self._evidence is not None:
             return self._evidence
         claim = claim_of(self._world.chain, self._channel)
         if claim is None:
-            raise NotServed("the commitment is not on the chain any more", REMEDY)
+            raise BadAnswer("the commitment is not among the events that were read", "they are read again")
         blobs = await anyio.to_thread.run_sync(BlobStore, self.folder / "blobs")
         domain, told = self._world.asker.domain, self._told()
         async with await self._client() as http:
