@@ -15,7 +15,8 @@ A page under docs/ marks where a part goes; prose around it is written by hand a
 | errors, reverts             | the error classes of `minga.core` and `minga.chain`              |
 | routes, messages            | the provider's table of routes and the wire models               |
 | python, types               | `minga.__all__` and what its methods return                      |
-| market, registry, token     | contracts/interfaces                                             |
+| market, registry, token,    | contracts/interfaces                                             |
+| disputes, beacon            |                                                                  |
 | skypilot-warned, -refused   | the tables of `minga.client.jobfile`                             |
 
 Rule: the same sources give the same bytes, whatever the machine, its terminal or its environment.
@@ -330,7 +331,8 @@ def interface(name: str) -> str:
     events = [(f"`{event}`", members(body), note.strip(" #")) for event, note, body in _EVENT.findall(source)]
     structs = [(f"`{struct}`", members(body), note.strip(" #")) for struct, note, body in _STRUCT.findall(source)]
     text = table(("view", "gives"), views) + "\n" + "\n".join(parts)
-    text += f"\n### Events of {name}\n\n" + table(("event", "fields", "note"), events)
+    if events:
+        text += f"\n### Events of {name}\n\n" + table(("event", "fields", "note"), events)
     if structs:
         text += f"\n### Structs of {name}\n\n" + table(("struct", "fields", "note"), structs)
     return text
@@ -391,6 +393,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "market": lambda: interface("Market"),
     "registry": lambda: interface("Registry"),
     "token": lambda: interface("Token"),
+    "disputes": lambda: interface("Disputes"),
+    "beacon": lambda: interface("Beacon"),
     "skypilot-warned": warned,
     "skypilot-refused": refused,
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import dispute_invariants as invariants
 from dispute_world import FUND, DisputeWorld, Job, padded, trace, wrong_child
-from evm import Revm
+from evm import Machine, Revm
 from forgeries import Dice, RandomDice, rarely
 from lockstep import Party
 
@@ -43,14 +43,16 @@ class Due:
 class Season:
     """See the module. `games` are the games to be played."""
 
-    def __init__(self, dice: Dice, games: int = GAMES, code: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, dice: Dice, games: int = GAMES, code: dict[str, Any] | None = None, machine: Machine | None = None
+    ) -> None:
         self.dice = dice
         preset = _preset(dice)
         crowd = dice.choice([preset.jury, preset.jury + 2, 3 * preset.jury, 9, 12]) if not rarely(dice, 30) else 63
         crowd = max(crowd, preset.jury)
         freezing = rarely(dice, 3)
         self.world = DisputeWorld(
-            Revm(), freezing=freezing, staked=False, preset=preset, delay=dice.integer(0, 2), crowd=crowd,
+            machine or Revm(), freezing=freezing, staked=False, preset=preset, delay=dice.integer(0, 2), crowd=crowd,
             code=code or {},
         )  # fmt: skip
         world = self.world

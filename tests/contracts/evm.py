@@ -64,12 +64,18 @@ class Machine(Protocol):
 class Revm:
     """pyrevm. One transaction journal for its whole life: make a new one for each episode."""
 
+    LIMIT = 24_576
+    """Bytes of code that a contract may have (EIP-170)."""
+
     def __init__(self, chain_id: int = CHAIN_ID, now: int = START) -> None:
         import pyrevm
 
         self._pyrevm = pyrevm
         self.now, self.number, self.gas_used = now, 1, 0
-        env = pyrevm.Env(cfg=pyrevm.CfgEnv(chain_id=chain_id), block=pyrevm.BlockEnv(number=1, timestamp=now))
+        env = pyrevm.Env(
+            cfg=pyrevm.CfgEnv(chain_id=chain_id, limit_contract_code_size=self.LIMIT),
+            block=pyrevm.BlockEnv(number=1, timestamp=now),
+        )
         self._evm = pyrevm.EVM(env=env, spec_id="CANCUN", gas_limit=30_000_000)
 
     def deploy_code(self, sender: str, code: bytes) -> str:

@@ -43,7 +43,7 @@ def test_targets() -> None:
 
 
 def test_targets_of_disputes() -> None:
-    """A commitment, a move, and the end of the largest game; that 2**20 leaves take 20 moves at most, the scene checks."""
+    """A commitment, a move, the end of the largest game; the scene checks that 2**20 leaves take 20 moves at most."""
     assert max(GOLDEN["dispute_commit"], GOLDEN["dispute_commit_agent"]) <= COMMIT_GAS_TARGET
     moves = ("expand", "pick", "before", "deepen", "operators", "operator_expand", "operator_pick")
     assert max(GOLDEN[f"dispute_{move}"] for move in moves) <= MOVE_GAS_TARGET

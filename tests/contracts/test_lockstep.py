@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import hypothesis.strategies as st
 import invariants
 import pytest
+from drawn import DrawnDice
 from evm import PyEvm, Reverted, Revm
 from forgeries import Dice, RandomDice
 from hypothesis import HealthCheck, settings
@@ -17,23 +18,6 @@ from schedule import ACTIONS, DECK
 from stage import DEPOSIT, Stage
 
 from minga.protocol.stake import Stake
-
-T = TypeVar("T")
-
-
-class DrawnDice:
-    """Dice that Hypothesis throws, so that it can shrink what fails."""
-
-    def __init__(self, data: st.DataObject) -> None:
-        self._data = data
-
-    def integer(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
-        return self._data.draw(st.integers(low, high))
-
-    def choice(self, options: Sequence[T]) -> T:
-        """One of them."""
-        return options[self._data.draw(st.integers(0, len(options) - 1))]
 
 
 class Lockstep(RuleBasedStateMachine):

@@ -65,7 +65,7 @@ PRODUCTION = Preset(
     # somebody off the chain for a day (Optimism and Arbitrum give 3.5 and 6.4 days for a whole game).
     clock=96 * 3600,
     vote_seconds=24 * 3600,
-    # Of a pool with a third colluders a jury of 7 is wrong in 17 % of draws; the appeal to all is what makes it right.
+    # Of a pool with a third colluders a jury of 7 is wrong in 16 % of draws; the appeal to all is what makes it right.
     jury=7,
     # Half a dollar, with 6 decimals, for one leaf done again: minutes of a rented card.
     seat_fee=500_000,

@@ -1,0 +1,109 @@
+"""The net has no hole that we know of: remove a safety line from Disputes, and the seasons notice.
+
+Each mutant is one edit of the sources. Rule: it must be caught by the lockstep, by an invariant, or because somebody
+honest was harmed, within a few seeds; one that lives is a hole in the tests (or a line that nobody needs).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dispute_players import season
+from evm import ROOT, Reverted, build_script
+
+SEEDS, GAMES = 10, 20
+VOID_GUARD = 'assert not self.condemned[self._tables[game].channel], "disputes: condemned"\n    return state'
+
+MUTANTS: dict[str, tuple[str, str, str]] = {
+    "anybody answers for the provider": (
+        "Disputes.vy", "return msg.sender == provider or", "return True or msg.sender == provider or",
+    ),
+    "anybody picks": (
+        "Disputes.vy",
+        'assert msg.sender == self._low(self._tables[game].accuser), "disputes: not the challenger"', "pass",
+    ),
+    "other nodes are shown": (
+        "Disputes.vy", 'assert tree._fold(children) == self._tables[game].node, "disputes: other node"', "pass",
+    ),
+    "a leaf beyond the trace is disputed": ("Disputes.vy", "(at < state.leaves and (at > 0", "(True and (at > 0"),
+    "leaf zero is disputed": ("Disputes.vy", "(at > 0 or over_operators)", "(at >= 0 or over_operators)"),
+    "an answer comes after the clock ran out": (
+        "Disputes.vy", 'assert used <= state.provider_left, "disputes: out of time"',
+        'assert used <= max_value(uint256), "disputes: out of time"',
+    ),
+    "the clock is given back at each move": ("Disputes.vy", "moved.provider_left -= used", "pass"),
+    "silence is punished a second early": (
+        "Disputes.vy", "assert used > state.provider_left", "assert used >= state.provider_left",
+    ),
+    "a draw is made too late": (
+        "Disputes.vy", 'assert block.timestamp < state.since + VOTE_SECONDS, "disputes: out of time"', "pass",
+    ),
+    "a missed round is never replaced": (
+        "Disputes.vy", "if staticcall IBeacon(BEACON).missed(round):", "if False:",
+    ),
+    "a seat votes twice": (
+        "Disputes.vy", 'assert ballots.committed & bit == 0, "disputes: voted before"', "pass",
+    ),
+    "another reveals a seat's vote": (
+        "Disputes.vy", "        and self._low(self._seat_owner[seat]) == msg.sender\n", "",
+    ),
+    "a vote is not bound to its referee": (
+        "Disputes.vy", "keccak256(abi_encode(game, voting, msg.sender, verdict, salt))",
+        "keccak256(abi_encode(game, voting, self, verdict, salt))",
+    ),
+    "a tie convicts": ("modules/play.vy", "2 * self._count(ballots.follows) >=", "2 * self._count(ballots.follows) >"),
+    "the winner appeals": (
+        "Disputes.vy", "if play._provider_right(self._tables[game].votes[0]):",
+        "if not play._provider_right(self._tables[game].votes[0]):",
+    ),
+    "a verdict is final while it can be appealed": (
+        "Disputes.vy", "state.phase == JUDGED and block.timestamp >= state.since + VOTE_SECONDS",
+        "state.phase == JUDGED",
+    ),
+    "an appeal is not counted": ("Disputes.vy", "voting: uint256 = 0 if state.phase == JUDGED else 1\n        outcome",
+                                 "voting: uint256 = 0\n        outcome"),
+    "games on a condemned commitment go on": ("Disputes.vy", VOID_GUARD, "return state"),
+    "a commitment is slashed twice": (
+        "Disputes.vy", "    if self.condemned[self._tables[game].channel]:\n        outcome = VOID\n    elif",
+        "    if",
+    ),
+    "a game ends twice": ("Disputes.vy", "assert outcome != 0 and state.phase != DONE", "assert outcome != 0"),
+    "sybils get a whole slash back": ("Disputes.vy", "min(slashed // 2, rest)", "min(slashed, rest)"),
+    "a reserve is paid twice": ("Disputes.vy", "            self._reserves[channel] = 0\n", ""),
+    "a withdrawal can be repeated": ("Disputes.vy", "    self.owed[msg.sender] = 0\n", ""),
+    "a stake leaves while games need it": (
+        "Disputes.vy", "return free_at > 0 and block.timestamp >= free_at", "return free_at > 0",
+    ),
+    "silence costs nothing": ("Disputes.vy", "if fines and duties > done:", "if False and fines:"),
+    "who leaves is drawn for new games": (
+        "Disputes.vy", "    self.pool = self.pool ^ (1 << seat)\n", "",
+    ),
+}  # fmt: skip
+
+
+def caught(instead: dict[str, Any]) -> str:
+    """What notices the mutant first; empty when nothing does."""
+    for seed in range(SEEDS):
+        try:
+            season(8_000_000 + seed, GAMES, {"instead": instead})
+        except (AssertionError, Reverted) as error:
+            return f"seed {seed}: {error}"
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_mutant_is_caught(name: str, tmp_path: Path) -> None:
+    """One line less, or wrong, and the seasons notice."""
+    file, sound, broken = MUTANTS[name]
+    sources = tmp_path / "contracts"
+    shutil.copytree(ROOT / "contracts", sources)
+    text = (sources / file).read_text()
+    assert text.count(sound) == 1, f"the line to change is there {text.count(sound)} times"
+    (sources / file).write_text(text.replace(sound, broken))
+    build = build_script()
+    instead = {"Disputes": build.compile_contract(sources / "Disputes.vy", build.settings(), sources)}
+    assert caught(instead), f"nothing noticed that {name}"
