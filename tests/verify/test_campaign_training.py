@@ -44,7 +44,7 @@ def test_every_kind_is_caught_at_its_step(sample):
 
 def test_nobody_honest_is_flagged(sample):
     assert sample[1]["honest"] == {
-        "seeds": 4, "audits": 8, "flagged": 0, "steps": 60, "rate_below_at_95_percent": 0.75,
+        "seeds": 4, "audits": 8, "flagged": 0, "steps": 40, "rate_below_at_95_percent": 0.75,
     }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ TYPES: Mapping[str, tuple[str, int]] = {
 }  # fmt: skip
 """Name in the file: name in PyTorch (and numpy, which lacks the last two and BF16), bytes an element."""
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _NAMES = {torch_name: name for name, (torch_name, _) in TYPES.items()}
 _ONLY_TORCH = {"BF16", "F8_E4M3", "F8_E5M2"}
 
@@ -116,7 +117,7 @@ def pack(state: Any) -> Packed:
         where = "state" + "".join(reversed(error.path))
         raise InvalidInput(f"{where[:200]} {error.what}", error.remedy) from None
     try:
-        text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        text = _COMPACT.encode(tree).encode()
     except UnicodeEncodeError:
         raise InvalidInput("a state holds text with a lone surrogate", "keep valid text in it") from None
     if len(text) > HEADER_BYTES_MAX - ALIGN:
