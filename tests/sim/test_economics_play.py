@@ -176,6 +176,7 @@ def test_no_way_of_cheating_pays(cheat):
         ("never-commit", "demand", 948),
         ("withhold-bait", "bond", 948),
         ("bait", "bond", 948),
+        ("flood-games", "void", 948),
         ("bait", "shared", 948),
         ("commit-early", "late", 948),
         ("self-challenge", "funded", 2000),

@@ -47,6 +47,7 @@ class Cheat:
     early: bool = False
     bribes: bool = False
     stalls: bool = False
+    floods: bool = False
     small: bool = False
     """Whether it takes nothing but the cheapest jobs."""
     appeals: bool = False
@@ -58,6 +59,10 @@ class Cheat:
 CHEATS = (
     Cheat("fake-all", "returns made-up states for every step", launders=False),
     Cheat("self-challenge", "the same, and challenges itself to get half of the slash back"),
+    Cheat(
+        "flood-games", "the same, and opens games until their seats have eaten what the fund should get",
+        floods=True, tests="void",
+    ),
     Cheat("fake-tenth", "fakes one leaf in ten", fake=1_000, worth=1_000),
     Cheat("fake-hundredth", "fakes one leaf in a hundred", fake=100, worth=100),
     Cheat("cheap-model", "runs a smaller model everywhere, which saves two thirds", worth=6_667),

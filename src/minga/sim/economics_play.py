@@ -243,7 +243,20 @@ def _loss(cheat: Cheat, ruling: games.Ruling, payout: games.Payout, held: Ints, 
     appeal = np.where(ruling.provider_appealed & ruling.convicted, SEATS * terms.seat_fee, 0)
     back = payout.challenger if cheat.launders else np.zeros_like(held)
     own_seats = payout.seats * terms.corrupt_seats // SEATS
+    if cheat.floods:
+        appeal = appeal + _flood(payout.fund, terms)
     return np.asarray(held + payout.slashed + appeal + moves - back - payout.provider - own_seats, dtype=np.int64)
+
+
+def _flood(fund: Ints, terms: Terms) -> Ints:
+    """What it costs to let more games, each with a jury and an appeal, eat the fund's part; mostly a gain.
+
+    Their seats are paid out of the slash, or, with the rule `void`, by those who opened them; bonds come back.
+    """
+    opened = -(-fund // ((SEATS + terms.jury) * terms.seat_fee))
+    moves = opened * (2 * ROUNDS + 4) * terms.move_gas
+    own = fund * terms.corrupt_seats // SEATS
+    return moves - own + (fund if "void" in terms.rules else 0)
 
 
 def expected_gain(cheat: Cheat, rate: int, price: float, exposure: float, terms: Terms) -> float:

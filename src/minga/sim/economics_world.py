@@ -38,6 +38,7 @@ RULES = {
     "demand": "Disputes: who does not commit to a verified job loses like one that is silent",
     "bond": "Disputes: what is left of a lost bond goes to the audit fund, not to the provider",
     "shared": "Disputes: an acquitted provider bears half of the seats, so that nobody baits challengers for seat fees",
+    "void": "Disputes: the seats of a game that another has ended are paid by its own challenger, not by the slash",
     "coherent": "Disputes: a referee whom the final vote contradicts gets no fee and loses ten",
 }
 """What the claims rest on beyond the first design, and who keeps it. Each can be left out, to see what pays then."""
