@@ -14,8 +14,9 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -82,21 +83,41 @@ class Tally:
 
 def sources_hash() -> str:
     """SHA-256 over `SOURCES`, names and contents."""
+    names = {str(path.relative_to(PACKAGE)) for pattern in SOURCES for path in PACKAGE.glob(pattern)}
+    return _hash_of(names, lambda name: (PACKAGE / name).read_bytes())
+
+
+def sources_hash_at(revision: str) -> str | None:
+    """The same of the files as they were at a commit; None where git's history has no such commit."""
+    found = _git("ls-tree", "-r", "--name-only", "-z", revision, ".")
+    if found is None:
+        return None
+    return _hash_of(found.decode().split("\0"), lambda name: _git("show", f"{revision}:./{name}") or b"")
+
+
+def _hash_of(names: Iterable[str], read: Callable[[str], bytes]) -> str:
+    """SHA-256 over those files that are of `SOURCES`, in its order, and of their names within one pattern."""
     digest = sha256()
     for pattern in SOURCES:
-        for path in sorted(PACKAGE.glob(pattern)):
-            digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
+        depth = pattern.count("/")  # of fnmatch a star takes slashes too
+        for name in sorted(name for name in names if fnmatchcase(name, pattern) and name.count("/") == depth):
+            digest.update(name.encode() + b"\0" + read(name))
     return digest.hexdigest()
+
+
+def _git(*words: str) -> bytes | None:
+    """What git prints in the package's folder; None when it fails, or is not there."""
+    try:
+        found = subprocess.run(["git", *words], cwd=PACKAGE, capture_output=True, check=False)
+    except OSError:
+        return None
+    return found.stdout if found.returncode == 0 else None
 
 
 def commit() -> str:
     """The commit of the checkout, with `+` when files were changed since; empty outside one."""
-    asked = (["git", "rev-parse", "--short", "HEAD"], ["git", "status", "--porcelain", "--", "src"])
-    head, dirty = (
-        subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False).stdout.strip()
-        for command in asked
-    )
-    return head + ("+" if head and dirty else "")
+    head, changed = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", "../../src")
+    return (head or b"").decode().strip() + ("+" if head and changed else "")
 
 
 def judged(seed: int) -> Outcome:
