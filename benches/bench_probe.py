@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy
 
 import harness
 from minga.cli.world import RealClock, RealDice
@@ -40,7 +41,6 @@ from minga.runtimes.environments import ai_environment
 from minga.verify import hardware as hw
 from minga.verify import hardware_checks as checks
 from minga.verify import hardware_engines as he
-from minga.verify import hardware_math as hm
 from minga.verify.hardware_survey import Survey
 
 UNIT = UnitSize(cpu_milli=2000, memory_bytes=2 << 30, disk_bytes=2 << 30)
@@ -55,8 +55,8 @@ sys.path.insert(0, sys.argv[1])
 import hardware_engines as he
 n, links = int(sys.argv[2]), int(sys.argv[3])
 engine = he.Numpy(1)
-engine.gemm(bytes(32), n, n, 2)
-print(min(engine.gemm(bytes(32), n, n, links)[1] for _ in range(3)))
+engine.opening(bytes(32), n, n, 2)
+print(min(engine.opening(bytes(32), n, n, links)[1] for _ in range(5)))
 """
 
 
@@ -68,9 +68,9 @@ from minga.verify import hardware_checks as checks, hardware_engines as he, hard
 class Dice:
     def bytes(self, count): return os.urandom(count)
 n, links = int(sys.argv[1]), int(sys.argv[2])
-opening = hm.pack(he.Numpy(1).gemm(bytes(32), n, n, links)[0])
+opening = he.Numpy(1).opening(bytes(32), n, n, links)[0]
 times = []
-for _ in range(3):
+for _ in range(7):
     began = time.thread_time()
     assert checks.gemm_is_right(bytes(32), n, n, links, opening, Dice(), numpy)
     times.append(time.thread_time() - began)
@@ -170,31 +170,53 @@ def _printed(command: list[str]) -> float:
 
 
 def checking_costs(folder: Path) -> list[dict[str, Any]]:
-    """CPU seconds of prover (numpy, one thread) and verifier (plain Python), and the ratio of multiply-adds."""
+    """CPU seconds of prover (numpy, one thread) and verifier, with numpy and in plain Python, and the ratio of
+    multiply-adds; for the shapes that promises of a tenth of a core, one, eight and forty get.
+    """
     found = []
-    for n, links in ((512, 46), (1024, 22), (2048, 4)):
+    for mops in (5_000, 50_000, 300_000, 2_000_000):
+        n, links = hw.gemm_shape(mops, hw.ROUND_SECONDS, True)
         python = str(ai_environment() / "bin" / "python")
         proving = _printed([python, "-I", "-c", _PROVER, str(folder / "src"), str(n), str(links)])
         fast = _printed([python, "-c", _CHECKER, str(n), str(links)])
         opening = bytes((n * n + 1) // 2)
         began = time.thread_time()
-        vectors = checks.vectors_for(n, None)
+        vectors, plain = checks.vectors_for(n, numpy), checks.vectors_for(n, None)
         # A wrong answer is refused after the first vector, so each of them is timed alone.
         assert not checks.gemm_is_right(bytes(32), n, n, links, opening, RealDice())
-        checking = (time.thread_time() - began) * vectors
+        checking = (time.thread_time() - began) * plain
         found.append(
             {
-                "n": n, "links": links, "vectors": vectors, "prover_cpu_s": proving, "verifier_cpu_s_plain": checking,
+                "promised_mops": mops, "n": n, "links": links, "vectors": vectors, "prover_cpu_s": proving,
                 "verifier_cpu_s_numpy": fast, "verifier_over_prover_cpu_numpy": fast / proving,
-                "verifier_over_prover_cpu_plain": checking / proving,
+                "verifier_cpu_s_plain": checking, "verifier_over_prover_cpu_plain": checking / proving,
                 "verifier_over_prover_multiply_adds": vectors * (links + 2) * n**2 / (links * n**3),
             }
         )  # fmt: skip
+    return [*found, memory_costs()]
+
+
+def memory_costs() -> dict[str, Any]:
+    """The same for memory: what two threads fill in `FILL_SECONDS` at 70 % of 1 GB/s each, a walk, and its check."""
+    engine, seeds = he.Numpy(2), (bytes(32), bytes(31) + b"1")
+    chunks = hw.fill_chunks(UNIT, 1, 2 * hw.PROMISE_PERMILLE, hw.FILL_SECONDS)
+    memory, filling = engine.fill(seeds[0], chunks)
     began = time.thread_time()
-    for index in range(8):
-        hm.word_at(bytes(32), index * 70_001)
-    found.append({"walk_check_cpu_s": time.thread_time() - began, "engine": he.Plain().name})
-    return found
+    opening = engine.walk(memory, seeds[1], hw.WALK_STEPS)
+    walking, least = time.thread_time() - began, {}
+    for name, library in (("numpy", numpy), ("plain", None)):
+        times = []
+        for _ in range(5):
+            began = time.thread_time()
+            assert checks.walk_is_right(seeds, chunks, hw.WALK_STEPS, opening, RealDice(), numpy=library)
+            times.append(time.thread_time() - began)
+        least[name] = min(times)
+    return {
+        "filled_mib": chunks * 4, "threads": 2, "fill_cpu_s": filling, "walk_cpu_s": walking,
+        "samples": checks.WALK_SAMPLES, "walk_check_cpu_s_numpy": least["numpy"],
+        "walk_check_cpu_s_plain": least["plain"],
+        "verifier_over_prover_cpu_numpy": least["numpy"] / (filling + walking),
+    }  # fmt: skip
 
 
 def drawn(pool: list[hw.Round], promise: int, setting: hw.Setting, size: int, cap: float, seed: int) -> float:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "verify"))
 from provers import UNIT, Machine, ManualClock, Prover, Seeded
 
 from minga.client import probing
-from minga.client.probing import Prober, Window, duty_seconds, machine_idle
+from minga.client.probing import Prober, Target, Window, duty_seconds, machine_idle
 from minga.client.provider_api import ProviderApi
 from minga.core.errors import Conflict, ProviderUnreachable, SandboxFailed
 from minga.core.spec import Speed, Terms
@@ -85,6 +85,31 @@ async def test_two_units_must_do_twice_as_much(tmp_path: Path) -> None:
     assert not (await prober.start_probe(api, terms(), 2)).ok
     prober, api = scene(tmp_path, Machine(mops=80, fill_mbps=1800, disk_mbps=600, link_mbps=100))
     assert (await prober.start_probe(api, terms(), 2)).ok
+
+
+async def test_several_leases_are_probed_at_once_and_judged_as_one(tmp_path: Path) -> None:
+    """Both on one simulated machine whose clock they share: it answers one after the other."""
+    clock = ManualClock()
+    prober = Prober(clock, Seeded("joint"), lambda: 0.0)
+    one = terms(Speed(gemm_mops=28))
+
+    def targets(mops: float) -> list[Target]:
+        return [Target(Api(Prover(Machine(mops=mops), clock, tmp_path)), one, 1) for _ in range(2)]
+
+    verdict = await prober.joint_probe(targets(40))
+    assert (verdict.ok, verdict.code) == (False, "under-spec")
+    assert (await prober.joint_probe(targets(80))).ok, "fast enough for both, one after the other"
+
+
+async def test_leases_without_a_promise_are_not_asked(tmp_path: Path) -> None:
+    clock = ManualClock()
+    prober, apis = Prober(clock, Seeded("joint"), lambda: 0.0), [Api(Prover(Machine(), clock, tmp_path)) for _ in "ab"]
+    assert (await prober.joint_probe([Target(apis[0], terms(None), 1)])).ok
+    assert (await prober.joint_probe([])).ok
+    both = [Target(apis[0], terms(None), 1), Target(apis[1], terms(Speed(gemm_mops=28)), 1)]
+    assert (await prober.joint_probe(both)).ok
+    assert apis[0].prover.asked == []
+    assert apis[1].prover.asked
 
 
 # ---------------------------------------------------------------------------------------------------------------- duty

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 from tenants import SIZE, Market0, Tenant, needs_sandbox, running
 
 from fixtures import SeededDice, SystemClock
-from minga.client.probing import Prober
+from minga.client.probing import Prober, Target
 from minga.client.provider_api import ProviderApi
 from minga.core.errors import Conflict, InvalidInput, LimitNotEnforceable, OutOfCapacity, SandboxFailed
 from minga.core.spec import Speed, UnitSize
 from minga.protocol.wire import ProbeRequest
+from minga.provider import probing
 from minga.provider.measuring import measure
 from minga.provider.probe_session import PREFIX, SOURCES, Session, sweep, write_sources
 from minga.provider.probing import REQUESTS_PER_SESSION, SESSIONS_PER_MINUTE, Station, best_environment
@@ -331,6 +333,19 @@ async def test_devices_are_those_of_the_lease_or_free_ones(place: Place) -> None
         place.station._free_gpus(place.lease("0x" + "55" * 32, gpu), 2)
 
 
+@pytest.mark.parametrize(("gpus", "most"), [(0, 1 << 30), (1, 5 << 30)])
+async def test_a_probe_beside_a_job_gets_memory_for_the_libraries_of_its_devices(
+    place: Place, gpus: int, most: int
+) -> None:
+    """torch with its contexts does not fit into what numpy needs."""
+    unit = UNIT.model_copy(update={"memory_bytes": 64 << 30, "gpus": gpus})
+    assert probing._duty_memory(unit) == most
+    place.run.state.phase = "running"
+    await place.ask("ready", "duty")
+    session = place.station._sessions[place.run.channel]
+    assert session._limits.memory_bytes in (None, UNIT.memory_bytes), "never more than was sold"
+
+
 def test_probes_run_where_the_libraries_are() -> None:
     places = {"zeta": Path("/z"), "python": Path("/p"), "ai": Path("/a")}
     assert best_environment(places) == Path("/a")
@@ -412,6 +427,26 @@ async def test_a_tenant_probes_a_lease_before_and_beside_its_job(market: Market0
         await tenant.until("artifacts")
         await tenant.ask("POST", "/close")
         await tenant.closed()
+
+
+async def test_all_units_of_a_provider_are_probed_at_the_same_moment(market: Market0, folder: Path) -> None:
+    """Two leases of one provider, over HTTP, each in a sandbox of its own: both sessions are there at once."""
+    promised = Speed(gemm_mops=10, memory_mbps=5)
+    async with running(market.config(folder / "home", units=2)) as provider, AsyncExitStack() as stack:
+        targets = []
+        for _ in range(2):
+            tenant = await stack.enter_async_context(Tenant(market, provider.url))
+            await tenant.open()
+            await tenant.login()
+            api = ProviderApi(connect(provider.url), tenant.channel)
+            stack.push_async_callback(api.aclose)
+            api.token = tenant.http.headers["authorization"].split()[1]
+            terms = tenant.bundle.terms.model_copy(update={"speed": promised, "unit": SIZE})
+            targets.append(Target(api, terms, 1))
+        verdict = await Prober(SystemClock(), SeededDice("joint")).joint_probe(targets)
+        assert verdict.ok, verdict.fact
+        assert verdict.measured.gemm_mops >= 20
+        assert set(verdict.shares) == {"gemm_mops", "memory_mbps"}
 
 
 async def test_a_stranger_may_not_probe(market: Market0, folder: Path) -> None:

@@ -24,7 +24,7 @@ def chain_by_definition(seed: bytes, n: int, m: int, links: int) -> bytes:
     a = [[balanced(value) for value in hm.base_matrix(seed, n)[i * n : (i + 1) * n]] for i in range(n)]
     x = [[balanced(value) for value in hm.first_matrix(seed, n, m)[i * m : (i + 1) * m]] for i in range(n)]
     for link in range(links):
-        d = [1 - 2 * sign for sign in hm.signs(seed, link, n)]
+        d = [1 - 2 * sign for sign in hm.signs(seed, links, n)[link * n : (link + 1) * n]]
         product = [[sum(a[i][k] * d[k] * x[k][j] for k in range(n)) for j in range(m)] for i in range(n)]
         assert max(abs(value) for row in product for value in row) <= 36 * n
         x = [[balanced(value % hm.P) for value in row] for row in product]
@@ -37,11 +37,46 @@ def test_streams_are_apart_by_label_and_seed() -> None:
     assert hm.stream(SEED, "A", 64)[:10] == hm.stream(SEED, "A", 10)
 
 
-def test_residues_are_nearly_even() -> None:
-    found = hm.residues(SEED, "A", 130_000)
-    counts = [found.count(bytes([value])) for value in range(hm.P)]
+def noise_by_definition(seed: bytes, label: str, count: int) -> bytes:
+    """SplitMix64's finaliser of key + (i + 1)·φ, word by word."""
+    key, out = int.from_bytes(hm.stream(seed, label, 8), "little"), b""
+    for index in range(-(-count // 8)):
+        z = (key + (index + 1) * 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        out += (z ^ z >> 31).to_bytes(8, "little")
+    return out[:count]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 64, 8191, 65_536, 65_537, 131_080])
+def test_noise_is_what_its_definition_says(count: int) -> None:
+    assert hm.noise(SEED, "A", count) == noise_by_definition(SEED, "A", count)
+
+
+def test_noise_is_splitmix64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first words for the seed 1234567, as published with the generator (Rosetta Code, "Pseudo-random numbers/
+    Splitmix64").
+    """
+    monkeypatch.setattr(hm, "noise_key", lambda seed, label: 1234567)
+    found = hm.noise(SEED, "A", 40)
+    assert [int.from_bytes(found[8 * i : 8 * i + 8], "little") for i in range(5)] == [
+        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821,
+    ]  # fmt: skip
+
+
+def test_noise_is_apart_by_label_and_seed() -> None:
+    assert hm.noise(SEED, "A", 64) != hm.noise(SEED, "X", 64)
+    assert hm.noise(SEED, "A", 64) != hm.noise(SEED[::-1], "A", 64)
+    assert hm.noise(SEED, "A", 64)[:10] == hm.noise(SEED, "A", 10)
+
+
+def test_entries_are_as_even_as_stated() -> None:
+    """A byte modulo 13, less 6: −6 … 2 come 20 times in 256, 3 … 6 come 19 times; 260,000 draws, five sigma."""
+    found = hm.residues(SEED, "A", 260_000)
     assert max(found) == 12
-    assert all(abs(count - 10_000) < 600 for count in counts), counts
+    for entry in range(-6, 7):
+        share = (20 if entry <= 2 else 19) / 256
+        assert abs(found.count(bytes([entry % hm.P])) - 260_000 * share) < 5 * (260_000 * share) ** 0.5, entry
 
 
 @given(st.binary(max_size=200).map(lambda data: bytes(byte % hm.P for byte in data)))
@@ -69,8 +104,10 @@ def test_a_long_row_is_summed_in_parts_that_fit_their_fields() -> None:
 
 
 def test_the_signs_of_links_differ() -> None:
-    assert hm.signs(SEED, 0, 256) != hm.signs(SEED, 1, 256)
-    assert 90 < sum(hm.signs(SEED, 0, 256)) < 166
+    both = hm.signs(SEED, 2, 256)
+    assert both[:256] != both[256:]
+    assert 90 < sum(both[:256]) < 166
+    assert set(both) == {0, 1}
 
 
 # --------------------------------------------------------------------------------------------- structure, and shortcuts
@@ -137,7 +174,7 @@ def test_a_structured_matrix_allows_the_shortcut_and_ours_does_not() -> None:
 def test_an_answer_by_the_shortcut_is_found_wrong() -> None:
     n = 24
     a, x = hm.base_matrix(SEED, n), hm.first_matrix(SEED, n, n)
-    d = hm.signs(SEED, 0, n)
+    d = hm.signs(SEED, 1, n)
     columns = [bytes(-x[k * n + j] % hm.P if d[k] else x[k * n + j] for k in range(n)) for j in range(n)]
     last = bytes(a[i * n + n - 1] for i in range(n))
     guessed = [fast_product(a[:n], last, column) for column in columns]
@@ -173,13 +210,14 @@ def test_a_chunk_follows_from_its_seed_and_number() -> None:
 
 
 def test_a_block_is_the_turned_one_before_it_with_what_the_other_turn_lets_through() -> None:
-    words = [int.from_bytes(hm.first_block(SEED, 0)[8 * i : 8 * i + 8], "little") for i in range(hm.WORDS)]
+    head = hm.first_block(SEED, 0)
+    words = [int.from_bytes(head[8 * i : 8 * i + 8], "little") for i in range(hm.WORDS)]
     first, second = hm.turns(words[0])
     wanted = [
         words[(i + first) % hm.WORDS] ^ (words[i] & ~words[(i + second) % hm.WORDS] & (2**64 - 1))
         for i in range(hm.WORDS)
     ]
-    block = hm.next_block(int.from_bytes(hm.first_block(SEED, 0), "little")).to_bytes(hm.BLOCK_BYTES, "little")
+    block = hm.next_block(int.from_bytes(head, "little")).to_bytes(hm.BLOCK_BYTES, "little")
     assert [int.from_bytes(block[8 * i : 8 * i + 8], "little") for i in range(hm.WORDS)] == wanted
 
 
@@ -245,5 +283,12 @@ def test_walks_reach_every_part_of_memory() -> None:
 
 
 def test_a_piece_hash_is_bound_to_seed_and_nonce() -> None:
-    found = {hm.piece_hash(SEED, 1, b"data"), hm.piece_hash(SEED, 2, b"data"), hm.piece_hash(SEED[::-1], 1, b"data")}
+    found = {hm.piece_hashes(SEED, 1, b"data"), hm.piece_hashes(SEED, 2, b"data"), hm.piece_hashes(SEED[::-1], 1, b"d")}
     assert len(found) == 3
+
+
+def test_each_block_of_a_chunk_has_its_own_hash() -> None:
+    chunk = hm.chunk_bytes(SEED, 0)
+    found = hm.piece_hashes(SEED, 1, chunk)
+    assert len(found) == hm.DISK_ANSWER_BYTES
+    assert found[16:32] == hm.piece_hashes(SEED, 1, chunk[hm.BLOCK_BYTES : 2 * hm.BLOCK_BYTES])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from provers import UNIT, Machine, ManualClock, Prover, survey_of, verdict_on
 
-from minga.core.errors import BadAnswer
+from minga.client.probing import PROBE_SECONDS
+from minga.core.errors import BadAnswer, ProviderUnreachable
 from minga.core.spec import Speed
 from minga.protocol.wire import ProbeAnswer, ProbeRequest
 from minga.verify import hardware as hw
@@ -91,25 +92,59 @@ async def test_two_true_units_pass(tmp_path: Path) -> None:
     assert (await verdict_on(two, Speed(gemm_mops=2 * PROMISED.gemm_mops), units=2)).ok
 
 
-async def test_a_relay_that_adds_a_second_is_refused(tmp_path: Path) -> None:
-    """Also when it is slow with pings, so as to look far away: of a round's time only a quarter is forgiven."""
+class Relay(Prover):
+    """Passes challenges on to a machine that is as fast as promised and `away_s` further."""
 
-    class Relay(Prover):
-        async def ask(self, request: ProbeRequest) -> ProbeAnswer:
-            self.clock.seconds += 1.0
-            return await super().ask(request)
+    away_s = 1.0
+    only: tuple[str, ...] = ()
+    """What is passed on; nothing named: everything."""
 
-    class HonestPings(Relay):
-        async def ask(self, request: ProbeRequest) -> ProbeAnswer:
-            if request.what == "ready":
-                return await Prover.ask(self, request)
-            return await super().ask(request)
+    async def ask(self, request: ProbeRequest) -> ProbeAnswer:
+        """Answer when the other machine has."""
+        if not self.only or request.what in self.only:
+            self.clock.seconds += self.away_s
+        return await super().ask(request)
 
-    assert not (await verdict_on(HonestPings(Machine(), ManualClock(), tmp_path), PROMISED)).ok
-    # One that is far in everything is measured with rounds of four seconds: then only its link and disk tell.
-    survey = survey_of(Relay(Machine(), ManualClock(), tmp_path))
-    await survey.open()
-    assert survey.rtt_s == pytest.approx(1.0, abs=0.01)
+
+@pytest.mark.parametrize(("away_s", "passes"), [(0.0, True), (0.03, True), (0.1, False), (0.3, False), (1.0, False)])
+async def test_compute_that_is_passed_on_is_refused_beyond_the_deadline(
+    tmp_path: Path, away_s: float, passes: bool
+) -> None:
+    """It answers pings itself. A round is expected to take 0.08 s / 0.7 of the machine's speed and must be done at 75 %
+    of that: 0.11 s, of which 0.056 s are the work. What a relay may cost is the rest.
+    """
+    relay = Relay(Machine(), ManualClock(), tmp_path)
+    relay.away_s, relay.only = away_s, ("gemm",)
+    verdict = await verdict_on(relay, Speed(gemm_mops=PROMISED.gemm_mops))
+    assert verdict.ok is passes, verdict
+    assert relay.asked[0].what == "ready"
+
+
+@pytest.mark.parametrize("what", ["gemm", "fill", "walk", "disk", "link"])
+async def test_whatever_is_passed_on_a_second_away_is_refused(tmp_path: Path, what: str) -> None:
+    relay = Relay(Machine(), ManualClock(), tmp_path)
+    relay.only = (what,)
+    verdict = await verdict_on(relay, PROMISED)
+    assert not verdict.ok
+    named = {"gemm": "gemm_mops", "fill": "memory_mbps", "walk": "a walk", "disk": "disk_mbps", "link": "link_mbps"}
+    assert verdict.fact.startswith(named[what])
+
+
+async def test_one_that_passes_everything_on_over_a_second_is_no_machine_to_judge(tmp_path: Path) -> None:
+    relay = Relay(Machine(), ManualClock(), tmp_path)
+    with pytest.raises(ProviderUnreachable, match=r"takes 1\.00 s, at most 1\.0 s"):
+        await verdict_on(relay, PROMISED)
+    assert {request.what for request in relay.asked} == {"ready"}
+
+
+@pytest.mark.parametrize("slow", [1.0, 0.53, 0.3, 0.1])
+@pytest.mark.parametrize("trip_s", [0.002, 0.2])
+async def test_a_probe_ends_within_ten_seconds(tmp_path: Path, slow: float, trip_s: float) -> None:
+    """Also of a machine that fails in everything, so that everything is tried again, and one that is far away."""
+    machine = Machine(40 * slow, 900 * slow, 300 * slow, 50 * slow, 0.03 / slow, trip_s)
+    found = prover(tmp_path, machine)
+    await verdict_on(found, PROMISED)
+    assert found.clock.seconds < PROBE_SECONDS
 
 
 async def test_the_answers_of_an_old_probe_are_refused(tmp_path: Path) -> None:
@@ -229,7 +264,7 @@ async def test_a_promise_too_large_to_be_checked_is_held_to_what_can_be(
     far = prover(tmp_path, Machine(trip_s=1.0, mops=mops))
     survey = survey_of(far)
     await survey.open()
-    judged = await survey.gemm(10_000, hw.ROUND_SECONDS)
+    judged = await survey.gemm(40_000, hw.ROUND_SECONDS)
     assert 40 < judged < 10_000
     assert hw.judge(Speed(gemm_mops=judged), survey.rounds, survey.setting).ok is passes
 

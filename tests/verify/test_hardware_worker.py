@@ -1,4 +1,4 @@
-"""The worker as the sandbox runs it: a program of three files without Minga, over a socket; and its fast engines."""
+"""The worker as the sandbox runs it: a program of four files without Minga, over a socket; and its fast engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from minga.verify import hardware_worker as hwk
 
 SEED = "0x" + "5a" * 32
 RAW = bytes.fromhex(SEED[2:])
-SOURCES = ("hardware_math.py", "hardware_engines.py", "hardware_worker.py")
+SOURCES = ("hardware_math.py", "hardware_engines.py", "hardware_torch.py", "hardware_worker.py")
 
 
 def asked(what: str, size: int = 0, columns: int = 0, links: int = 0, seed: str = SEED) -> bytes:
@@ -69,7 +69,7 @@ def test_disk_pieces_are_written_and_read_back(worker: hwk.Worker, tmp_path: Pat
     if is_filled:
         hwk.reply(worker, asked("fill", 2))
     answer = hwk.reply(worker, asked("disk", 2, 0, 7))
-    wanted = b"".join(hm.piece_hash(RAW, 7, hm.chunk_bytes(RAW, chunk)) for chunk in range(2))
+    wanted = b"".join(hm.piece_hashes(RAW, 7, hm.chunk_bytes(RAW, chunk)) for chunk in range(2))
     assert opened(worker, answer["digest"]) == wanted
     assert list(tmp_path.iterdir()) == [], "the file is removed"
 
@@ -125,7 +125,7 @@ def talk(port: int, line: bytes) -> dict[str, Any]:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """The three files, and nothing else."""
+    """The four files, and nothing else."""
     folder = tmp_path / "alone"
     folder.mkdir()
     for name in SOURCES:
@@ -179,9 +179,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-import hardware_math as hm, hardware_engines as he
+import hardware_math as hm, hardware_engines as he, hardware_torch as ht
 seed = bytes.fromhex("5a" * 32)
-engines = [he.Numpy(2), he.Numpy(1), he.Numpy(3), he.Torch("cpu")]
+engines = [he.Numpy(2), he.Numpy(1), he.Numpy(3), ht.Torch("cpu")]
 for engine in engines:
     memory, _ = engine.fill(seed, 2)
     print(

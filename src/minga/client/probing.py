@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from minga.core.spec import Speed, Terms
 from minga.transport.http import is_loopback
 from minga.verify import hardware as hw
 from minga.verify.hardware import Verdict
+from minga.verify.hardware_joint import Joint
 from minga.verify.hardware_survey import Kind, Survey
 
 PROBE_SECONDS = 10.0
@@ -51,6 +52,15 @@ class Window:
     """The rounds of the last duty probes of one attempt."""
 
     probes: deque[list[hw.Round]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+
+@dataclass(frozen=True)
+class Target:
+    """One lease of several that are probed at once."""
+
+    api: ProviderApi
+    terms: Terms
+    units: int
 
 
 class Prober:
@@ -128,6 +138,28 @@ class Prober:
         if not verdict.ok and not survey.wrong and len(window.probes) < WINDOW_LEAST:
             return replace(verdict, ok=True, code="", fact="")
         return verdict
+
+    async def joint_probe(self, targets: Sequence[Target]) -> Verdict:
+        """Measure compute and memory of several leases at the same moment, and judge them as one.
+
+        For whoever holds leases of all units that a provider says it has, such as a validator: a machine posing as
+        several is found, whichever of them it serves first. Each lease is probed as at its start.
+
+        Raises:
+            see `start_probe`; of any of them.
+        """
+        promises = [hw.promised(target.terms, target.units) for target in targets]
+        asked = [(target, speed) for target, speed in zip(targets, promises, strict=True) if speed != Speed()]
+        if not asked:
+            return Verdict(True)
+        surveys = [self._survey(target.api, target.terms, target.units, "start") for target, _ in asked]
+        joint, found = Joint(surveys, [speed for _, speed in asked]), list[Verdict]()
+
+        async def work() -> None:
+            found.append(await joint.run())
+
+        await _bounded(work, joint.setting)
+        return found[0]
 
     def _survey(self, api: ProviderApi, terms: Terms, units: int, kind: Kind) -> Survey:
         near = is_loopback(urlsplit(str(api.http.base_url)).hostname or "")

@@ -25,7 +25,7 @@ from minga.runtimes.launcher import environment_at
 from minga.runtimes.runtime import Handle, Input, Limits, Runtime, Task
 from minga.verify import hardware as hw
 
-SOURCES = ("hardware_math.py", "hardware_engines.py", "hardware_worker.py")
+SOURCES = ("hardware_math.py", "hardware_engines.py", "hardware_torch.py", "hardware_worker.py")
 PREFIX = "probe-"
 PLACE = ".probe"
 START_SECONDS = 15.0

@@ -7,7 +7,8 @@ it gets what the lease gets, no more.
 | phase of the lease      | kind of probe | what it may ask                                   |
 |-------------------------|---------------|---------------------------------------------------|
 | opened, ready, starting | start         | everything                                        |
-| running, paused         | duty          | compute alone, with at most 1 GiB of memory        |
+| running, paused         | duty          | compute alone, with at most 1 GiB of memory, and   |
+|                         |               | 4 GiB more where the unit has accelerators         |
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ SESSIONS_PER_MINUTE = 6
 REQUESTS_PER_SESSION = 400
 SESSION_SECONDS = 40.0
 DUTY_MEMORY_BYTES = 1 << 30
+DUTY_ACCELERATOR_BYTES = 4 << 30
+"""What torch and the contexts of its devices take of the host's memory besides."""
 SIDE_MAX = 16384
 _START = ("opened", "ready", "starting")
 _DUTY = ("running", "paused")
@@ -126,7 +129,7 @@ class Station:
             self._world.clock,
             self._world.dice,
             gpus=self._free_gpus(run, unit.gpus * units),
-            memory=memory if request.kind == "start" else min(memory, DUTY_MEMORY_BYTES),
+            memory=memory if request.kind == "start" else min(memory, _duty_memory(unit)),
         )
         self._sessions[run.channel] = session  # before the start: a second request must find it
         await session.open()
@@ -151,6 +154,10 @@ class Station:
         if len(free) < count:
             raise OutOfCapacity(f"{count} GPUs were sold, {len(free)} are free", "try another provider")
         return tuple(free[:count])
+
+
+def _duty_memory(unit: UnitSize) -> int:
+    return DUTY_MEMORY_BYTES + (DUTY_ACCELERATOR_BYTES if unit.gpus else 0)
 
 
 def _size_of(run: LeaseRun) -> UnitSize:

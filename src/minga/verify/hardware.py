@@ -18,7 +18,7 @@ was idle, compute is judged per CPU second, down to a floor of 5 % by the wall c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,9 +35,15 @@ CREDIT_PERMILLE = 250
 WALK_SECONDS = 0.6
 WALK_STEPS = 16384
 WALK_NEAR_FACTOR = 4
+TRIP_SECONDS_MAX = 1.0
+"""A longer way there and back is no way to judge a machine; the far side of the Earth by satellite is at 0.7 s."""
+COLUMNS_MAX = 4096
+"""Of an answer: 8192 × 4096 residues are 16 MiB to send and to hash."""
 ROUND_SECONDS = 0.08
-FILL_SECONDS = 0.1
+FILL_SECONDS = 0.2
 DISK_SECONDS = 0.06
+RETRY_UNTIL_SECONDS = 5.0
+"""Slow rounds are repeated for so long, since noise only slows."""
 DUTY_SECONDS = 0.05
 LINK_AREA = 24_000_000
 """Σ n² over the links that a verifier checks in about 0.2 s of plain Python."""
@@ -110,6 +116,22 @@ def rate(round_: Round, promise_: int, setting: Setting) -> float:
     return max(wall, min(round_.amount * round_.threads / round_.cpu_s, float(promise_)))
 
 
+def joined(rounds: Sequence[Round], wall_s: float) -> Round:
+    """What several units did at the same moment, as one round: all of their work, until the last had answered.
+
+    Not the sum of their rates: one machine that serves one unit after the other would then count twice for the first.
+    """
+    return Round(
+        rounds[0].quantity,
+        sum(found.amount for found in rounds),
+        wall_s,
+        max(found.rtt_s for found in rounds),
+        sum(found.cpu_s for found in rounds) if all(found.cpu_s for found in rounds) else 0.0,
+        sum(found.threads for found in rounds),
+        min(found.idle_cpus for found in rounds),
+    )
+
+
 def needed_permille(quantity: str, setting: Setting) -> int:
     """From which share of its promise a quantity passes."""
     if setting.near:
@@ -159,19 +181,33 @@ def threads_of(size: UnitSize, units: int) -> int:
     return max(1, -(-size.cpu_milli * units // 1000))
 
 
-def walk_limit(setting: Setting) -> float:
-    """Seconds that a walk may take: with half of the memory missing it takes many times longer (docs/probe.md)."""
-    return WALK_SECONDS * (WALK_NEAR_FACTOR if setting.near or setting.beside_job else 1)
+def walk_limit(setting: Setting, size: UnitSize | None = None) -> float:
+    """Seconds that a walk may take: with half of the memory missing it takes many times longer (docs/probe.md).
+
+    An accelerator is read by its host word by word, 20 to 40 µs each, and gets as much time as a crowded machine.
+    """
+    crowded = setting.near or setting.beside_job or (size is not None and size.gpus)
+    return WALK_SECONDS * (WALK_NEAR_FACTOR if crowded else 1)
+
+
+def columns_of(n: int) -> int:
+    """m of a chain with an n × n matrix."""
+    return min(n, COLUMNS_MAX)
+
+
+def gemm_amount(n: int, links: int) -> float:
+    """Million multiply-adds of a chain."""
+    return n**2 * columns_of(n) * links / 1e6
 
 
 def gemm_shape(mops: int, seconds: float, has_numpy: bool) -> tuple[int, int]:
     """(n, links) of a chain that takes `seconds` at `mops`, as far as the verifier can check it in time."""
     n = next((size for size, limit in _SIDES if mops < limit), 8192)
-    links = max(1, round(mops * 1e6 * seconds / n**3))
+    links = max(1, round(mops * seconds / gemm_amount(n, 1)))
     return n, min(links, 4096, max(1, (LINK_AREA_NUMPY if has_numpy else LINK_AREA) // n**2))
 
 
-_SIDES = ((64, 50), (128, 500), (256, 5_000), (512, 150_000), (1024, 1_000_000), (2048, 8_000_000), (4096, 60_000_000))
+_SIDES = ((64, 50), (128, 500), (256, 12_000), (512, 150_000), (1024, 1_000_000), (2048, 8_000_000), (4096, 60_000_000))
 
 
 def fill_chunks(size: UnitSize, units: int, mbps: int, seconds: float) -> int:

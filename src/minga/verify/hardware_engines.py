@@ -1,4 +1,4 @@
-"""Devices that do the work of hardware challenges: plain Python, numpy, torch (CUDA, ROCm or CPU).
+"""Devices that do the work of hardware challenges: plain Python, numpy; accelerators are in `hardware_torch`.
 
 Shipped into the sandbox beside `hardware_math` and loaded there without Minga. It knows no time limits and no
 protocol. Rule: an engine imports its library when it is made, computes exactly what `hardware_math` defines, and takes
@@ -23,6 +23,7 @@ try:
 except ImportError:  # in the sandbox
     import hardware_math as hm  # type: ignore[import-not-found, no-redef]
 
+NOISE_WORDS = 1 << 14
 FIELD_BYTES = 2
 FIELD_ROWS = 455
 """12 · 12 · 455 < 2¹⁶: so many products may be summed in a field of a packed row."""
@@ -42,13 +43,19 @@ class Plain:
         """The chain's answer (residues, row by row) and the CPU seconds it took."""
         began = time.thread_time()
         a, x = hm.base_matrix(seed, n), hm.first_matrix(seed, n, m)
+        signs = hm.signs(seed, links, n)
         for link in range(links):
-            d = hm.signs(seed, link, n)
+            d = signs[link * n : (link + 1) * n]
             rows = [pack_fields(x[j * m : (j + 1) * m]) for j in range(n)]
             flipped = [(hm.P - 1) * d[j] or 1 for j in range(n)]
             rows = [pack_fields(fields_mod(row * factor, m)) for row, factor in zip(rows, flipped, strict=True)]
             x = b"".join(combine(a[i * n : (i + 1) * n], rows, m) for i in range(n))
         return x, time.thread_time() - began
+
+    def opening(self, seed: bytes, n: int, m: int, links: int) -> tuple[bytes, float]:
+        """What the prover commits to: the chain's answer, packed; and the CPU seconds."""
+        found, spent = self.gemm(seed, n, m, links)
+        return hm.pack(found), spent
 
     def fill(self, seed: bytes, chunks: int) -> tuple[Any, float]:
         """Filled memory, and the CPU seconds that it took."""
@@ -85,11 +92,22 @@ class Numpy(Plain):
 
     def gemm(self, seed: bytes, n: int, m: int, links: int) -> tuple[bytes, float]:
         """See `Plain.gemm`; CPU seconds are those of all threads."""
+        found, spent = self._chain(seed, n, m, links)
+        return found.tobytes(), spent
+
+    def opening(self, seed: bytes, n: int, m: int, links: int) -> tuple[bytes, float]:
+        """See `Plain.opening`."""
+        found, spent = self._chain(seed, n, m, links)
+        began = time.thread_time()
+        return numpy_pack(self.np, found), spent + time.thread_time() - began
+
+    def _chain(self, seed: bytes, n: int, m: int, links: int) -> tuple[Any, float]:
+        """The answer's residues, n · m of them, and the CPU seconds."""
         np = self.np
         began = time.thread_time()
-        a = self._balanced(hm.base_matrix(seed, n)).reshape(n, n)
-        x = self._balanced(hm.first_matrix(seed, n, m)).reshape(n, m)
-        d = [1 - 2 * np.frombuffer(hm.signs(seed, link, n), np.uint8).astype(np.float32) for link in range(links)]
+        a = numpy_entries(np, seed, "A", n * n).reshape(n, n).astype(np.float32)
+        x = numpy_entries(np, seed, "X", n * m).reshape(n, m).astype(np.float32)
+        d = numpy_signs(np, seed, links, n)
         spent = [time.thread_time() - began]
         parts: list[Any] = np.array_split(x, min(self.threads, m), axis=1)
 
@@ -100,17 +118,16 @@ class Numpy(Plain):
             for sign in d:
                 part *= sign[:, None]
                 np.matmul(a, part, out=product)
-                np.multiply(product, np.float32(1 / hm.P), out=quotient)
-                np.rint(quotient, out=quotient)
-                quotient *= hm.P
-                np.subtract(product, quotient, out=part)
+                numpy_reduce(np, product, quotient)
+                part, product = product, part
             parts[index] = part
             spent.append(time.thread_time() - start)
 
         together(chain, len(parts))
         began = time.thread_time()
-        answer = (np.concatenate(parts, axis=1).astype(np.int8) % hm.P).astype(np.uint8).tobytes()
-        return answer, sum(spent) + time.thread_time() - began
+        values = np.concatenate(parts, axis=1).astype(np.int8).reshape(-1)
+        values[values < 0] += hm.P
+        return values.view(np.uint8), sum(spent) + time.thread_time() - began
 
     def fill(self, seed: bytes, chunks: int) -> tuple[Any, float]:
         """See `Plain.fill`."""
@@ -121,115 +138,93 @@ class Numpy(Plain):
 
         def share(index: int) -> None:
             began = time.thread_time()
-            twice, other = np.empty(2 * hm.WORDS, np.uint64), np.empty(hm.WORDS, np.uint64)
             for chunk in range(index, chunks, self.threads):
-                words[chunk, 0] = np.frombuffer(hm.first_block(seed, chunk), np.uint64)
-                for block in range(1, hm.BLOCKS):
-                    last, out = words[chunk, block - 1], words[chunk, block]
-                    twice[: hm.WORDS] = last
-                    twice[hm.WORDS :] = last
-                    first, second = hm.turns(int(last[0]))
-                    np.invert(twice[second : second + hm.WORDS], out=other)
-                    np.bitwise_and(last, other, out=other)
-                    np.bitwise_xor(twice[first : first + hm.WORDS], other, out=out)
+                numpy_chunk(np, words[chunk], seed, chunk)
             spent.append(time.thread_time() - began)
 
         together(share, min(self.threads, chunks))
         return view, sum(spent)
 
-    def _balanced(self, values: bytes) -> Any:
-        entries = self.np.frombuffer(values, self.np.uint8).astype(self.np.float32)
-        entries[entries > hm.P // 2] -= hm.P
-        return entries
+
+def numpy_noise(np: Any, seed: bytes, label: str, count: int) -> Any:
+    """`hm.noise` as an array of bytes, some GB/s: in blocks that stay in a core's own cache."""
+    words = -(-count // 8)
+    out = np.empty(words, np.uint64)
+    ramp = np.arange(1, min(words, NOISE_WORDS) + 1, dtype=np.uint64) * np.uint64(hm.NOISE_STEP)
+    spare = np.empty_like(ramp)
+    key = hm.noise_key(seed, label)
+    for start in range(0, words, NOISE_WORDS):
+        z, other = out[start : start + NOISE_WORDS], spare[: words - start]
+        np.add(ramp[: len(z)], np.uint64((key + start * hm.NOISE_STEP) % 2**64), out=z)
+        for shift, factor in hm.NOISE_ROUNDS:
+            np.right_shift(z, np.uint64(shift), out=other)
+            np.bitwise_xor(z, other, out=z)
+            np.multiply(z, np.uint64(factor), out=z)
+        np.right_shift(z, np.uint64(hm.NOISE_LAST), out=other)
+        np.bitwise_xor(z, other, out=z)
+    return out.view(np.uint8)[:count]
 
 
-class Torch(Plain):
-    """Every accelerator at once by torch (CUDA, and ROCm under the same name), or its CPU device."""
+def numpy_chunk(np: Any, words: Any, seed: bytes, chunk: int) -> None:
+    """The first blocks of a chunk into the rows of `words` (blocks × 8192, uint64)."""
+    other = np.empty(hm.WORDS, np.uint64)
+    words[0] = numpy_first(np, seed, chunk)
+    for block in range(1, len(words)):
+        _next_block(np, words[block - 1], words[block], other)
 
-    name = "torch"
 
-    def __init__(self, kind: str = "cuda") -> None:
-        """Use all devices of `kind` that are visible. Raises RuntimeError: there is none."""
-        import torch  # type: ignore[import-not-found, unused-ignore]
+def numpy_block(np: Any, seed: bytes, chunk: int, block: int) -> Any:
+    """One block of a chunk, 8192 words; those before it are made in two rows that stay in a core's own cache."""
+    rows, other = np.empty((2, hm.WORDS), np.uint64), np.empty(hm.WORDS, np.uint64)
+    rows[0] = numpy_first(np, seed, chunk)
+    for number in range(block):
+        _next_block(np, rows[number % 2], rows[(number + 1) % 2], other)
+    return rows[block % 2]
 
-        self.torch: Any = torch
-        count = torch.cuda.device_count() if kind == "cuda" else 1
-        if not count:
-            raise RuntimeError("torch sees no accelerator")
-        self.kinds = [f"{kind}:{index}" for index in range(count)] if kind == "cuda" else [kind]
-        self.threads = len(self.kinds)
-        torch.backends.cuda.matmul.allow_tf32 = True
 
-    def devices(self) -> list[str]:
-        """What does the work."""
-        return [self.torch.cuda.get_device_name(kind) if kind != "cpu" else "cpu" for kind in self.kinds]
+def numpy_first(np: Any, seed: bytes, chunk: int) -> Any:
+    """Block 0 of a chunk."""
+    return numpy_noise(np, seed, f"c{chunk}", hm.BLOCK_BYTES).view(np.uint64)
 
-    def gemm(self, seed: bytes, n: int, m: int, links: int) -> tuple[bytes, float]:
-        """See `Plain.gemm`; the columns are shared out to the devices."""
-        torch = self.torch
-        a = self._balanced(hm.base_matrix(seed, n)).reshape(n, n)
-        x = self._balanced(hm.first_matrix(seed, n, m)).reshape(n, m)
-        d = torch.tensor([list(hm.signs(seed, link, n)) for link in range(links)], dtype=torch.float32)
-        parts = list(torch.tensor_split(x, len(self.kinds), dim=1))
 
-        def chain(index: int) -> None:
-            kind = self.kinds[index]
-            matrix, part, sign = a.to(kind), parts[index].to(kind), (1 - 2 * d).to(kind)
-            for link in range(links):
-                product = matrix @ (part * sign[link][:, None])
-                part = product - hm.P * torch.round(product * (1 / hm.P))
-            parts[index] = part.cpu()
+def _next_block(np: Any, last: Any, out: Any, other: Any) -> None:
+    """`hm.next_block` from `last` into `out`. A turned row is its two parts the other way round: nothing is copied."""
+    first, second = hm.turns(int(last[0]))
+    np.invert(last[second:], out=other[:-second])
+    np.invert(last[:second], out=other[-second:])
+    np.bitwise_and(last, other, out=other)
+    np.bitwise_xor(last[first:], other[:-first], out=out[:-first])
+    np.bitwise_xor(last[:first], other[-first:], out=out[-first:])
 
-        together(chain, len(parts))
-        answer = torch.cat(parts, dim=1).to(torch.int8).remainder(hm.P)
-        return bytes(answer.to(torch.uint8).contiguous().flatten().numpy().tobytes()), 0.0
 
-    def fill(self, seed: bytes, chunks: int) -> tuple[Any, float]:
-        """Filled memory of all devices: chunk i lies on device i modulo their number, blocks of all chunks in step."""
-        torch = self.torch
-        memory: list[Any] = [None] * len(self.kinds)
+def numpy_entries(np: Any, seed: bytes, label: str, count: int) -> Any:
+    """`hm.residues` as balanced entries −6 … 6, int8."""
+    values = numpy_noise(np, seed, label, count)
+    values -= values // np.uint8(hm.P) * np.uint8(hm.P)
+    values -= np.uint8(hm.P // 2)
+    return values.view(np.int8)
 
-        def share(index: int) -> None:
-            mine = range(index, chunks, len(self.kinds))
-            heads = bytearray(b"".join(hm.first_block(seed, chunk) for chunk in mine))
-            kind = self.kinds[index]
-            held = torch.empty((len(mine), hm.BLOCKS, hm.WORDS), dtype=torch.int64, device=kind)
-            held[:, 0] = torch.frombuffer(heads, dtype=torch.int64).reshape(len(mine), hm.WORDS).to(kind)
-            places = torch.arange(hm.WORDS, device=kind)
-            for block in range(1, hm.BLOCKS):
-                last = held[:, block - 1]
-                turned = [hm.turns(word % 2**64) for word in last[:, 0].tolist()]
-                shift = torch.tensor(turned, device=kind)
-                first = last.gather(1, (places + shift[:, :1]) % hm.WORDS)
-                second = last.gather(1, (places + shift[:, 1:]) % hm.WORDS)
-                held[:, block] = first ^ (last & ~second)
-            memory[index] = held.view(len(mine), -1)
-            if kind != "cpu":
-                torch.cuda.synchronize(kind)
 
-        together(share, min(len(self.kinds), chunks))
-        return memory, 0.0
+def numpy_signs(np: Any, seed: bytes, links: int, n: int) -> Any:
+    """`hm.signs` as +1 and −1, float32, a row for each link."""
+    bits = numpy_noise(np, seed, "d", links * n) & np.uint8(1)
+    return (1 - 2 * bits.astype(np.float32)).reshape(links, n)
 
-    def walk(self, memory: Any, seed: bytes, steps: int) -> bytes:
-        """See `Plain.walk`: each step is a read from the device that holds the word."""
-        per_chunk = hm.CHUNK_BYTES // 8
-        words = sum(part.numel() for part in memory if part is not None)
-        key, out = hm.walk_key(seed), bytearray()
-        index = hm.walk_next(0, -1, key, words)
-        for step in range(steps):
-            chunk, place = divmod(index, per_chunk)
-            word = int(memory[chunk % len(memory)][chunk // len(memory), place]) & 0xFFFFFFFF
-            out += word.to_bytes(hm.WALK_BYTES, "little")
-            index = hm.walk_next(word, step, key, words)
-        return bytes(out)
 
-    def piece(self, memory: Any, chunk: int) -> memoryview:
-        """See `Plain.piece`."""
-        return memoryview(memory[chunk % len(memory)][chunk // len(memory)].cpu().numpy()).cast("B")
+def numpy_reduce(np: Any, values: Any, spare: Any) -> None:
+    """`values` modulo 13 to −6 … 6, in place; `spare` is of the same shape."""
+    np.multiply(values, np.float32(1 / hm.P), out=spare)
+    np.rint(spare, out=spare)
+    spare *= hm.P
+    values -= spare
 
-    def _balanced(self, values: bytes) -> Any:
-        entries = self.torch.frombuffer(bytearray(values), dtype=self.torch.uint8).to(self.torch.float32)
-        return self.torch.where(entries > hm.P // 2, entries - hm.P, entries)
+
+def numpy_pack(np: Any, values: Any) -> bytes:
+    """`hm.pack` of an array of residues."""
+    if len(values) % 2:
+        values = np.append(values, np.uint8(0))
+    packed: bytes = (values[0::2] << 4 | values[1::2]).tobytes()
+    return packed
 
 
 def pack_fields(values: bytes) -> int:

@@ -1,25 +1,34 @@
 """What a hardware challenge means, to the byte: matrices, chains, memory chunks, walks, disk pieces.
 
 Prover and verifier share this file; it is also shipped into the sandbox, so it imports the standard library alone. It
-knows neither devices nor time. Rule: everything follows from a seed by an extendable-output function, so that nothing
-has a structure that would allow a shortcut.
+knows neither devices nor time. Rule: everything follows from a seed, so that nothing has a structure that would allow
+a shortcut; what comes in megabytes follows by `noise`, which every device makes for itself faster than it reads it.
 
 | challenge | definition                                                                                            |
 |-----------|-------------------------------------------------------------------------------------------------------|
 | gemm      | A is n × n, X₀ is n × m, m ≤ n, entries −6 … 6; Xₖ₊₁ = (A · diag(dₖ) · Xₖ) reduced mod 13 to −6 … 6,    |
 |           | dₖ a vector of signs; the answer is X after K links, |A·X| ≤ 36 n < 2²⁴                                |
-| fill      | chunks of 4 MiB: block 0 by the XOF, each later block from all of the one before it (below)           |
+| fill      | chunks of 4 MiB: block 0 is noise, each later block from all of the one before it (below)             |
 | walk      | a word is read; the next index follows from it, from the step and from the seed: one after the other  |
-| disk      | the chunks written, synced, read back; the answer is a keyed hash of each                             |
+| disk      | the chunks written, synced, read back; the answer is a keyed hash of each of their blocks             |
 
 Why m ≤ n: the chain is linear over F₁₃, so for m > n one would first multiply the matrices of the chain together.
 Why signs: without them K links would be the power Aᴷ, which squaring finds in 2·log₂ K products.
+
+Noise is counted, not cryptographic: word i of a stream is SplitMix64's finaliser (Steele, Lea, Flood 2014; constants of
+Stafford's variant 13) of key + (i + 1)·φ, the key being 8 bytes of SHAKE128 of label and seed. The seed is the
+verifier's and is told to the prover, so nothing here needs to be unforeseeable once it is known; it must only have no
+structure over F₁₃, and the multiplications modulo 2⁶⁴ with the shifts between them leave none. An entry is a byte of it
+modulo 13, less 6: −6 … 2 come 20 times in 256 and 3 … 6 come 19 times, which makes no product cheaper.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 P = 13
 CHUNK_BYTES = 4 << 20
@@ -27,10 +36,21 @@ BLOCK_BYTES = 1 << 16
 BLOCKS = CHUNK_BYTES // BLOCK_BYTES
 WORDS = BLOCK_BYTES // 8
 WALK_BYTES = 4
+PIECE_HASH_BYTES = 16
+DISK_ANSWER_BYTES = BLOCKS * PIECE_HASH_BYTES
+"""For each chunk that was written and read back."""
 _BITS = BLOCK_BYTES * 8
 _MASK = (1 << _BITS) - 1
-_RESIDUE = bytes(byte % P for byte in range(256))
+_RESIDUE = bytes((byte % P - P // 2) % P for byte in range(256))
+_SIGN = bytes(byte & 1 for byte in range(256))
 _MIX = 0x9E3779B97F4A7C15
+NOISE_STEP = _MIX
+NOISE_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""Shift right and xor, multiply; twice. Then once more shift and xor, by `NOISE_LAST`."""
+NOISE_LAST = 31
+_LANE = 128
+_LANES = 8192
+_PIECE = 1 << 20
 
 
 def stream(seed: bytes, label: str, count: int) -> bytes:
@@ -38,9 +58,43 @@ def stream(seed: bytes, label: str, count: int) -> bytes:
     return hashlib.shake_128(label.encode() + b"\0" + seed).digest(count)
 
 
+def noise_key(seed: bytes, label: str) -> int:
+    """Where a stream of noise begins: 64 bits."""
+    return int.from_bytes(stream(seed, label, 8), "little")
+
+
+def noise(seed: bytes, label: str, count: int) -> bytes:
+    """`count` bytes of noise (see the module's docstring), in plain Python: words in lanes of 128 bits of one integer,
+    so that one operation does thousands. About 100 MB/s.
+    """
+    key, found = noise_key(seed, label), []
+    for start in range(0, -(-count // 8), _LANES):
+        lanes = min(_LANES, -(-count // 8) - start)
+        ones, ramp, mask = _ramps(lanes)
+        z = ramp + ones * ((key + start * NOISE_STEP) & (2**64 - 1)) & mask
+        for shift, factor in NOISE_ROUNDS:
+            z = (z ^ z >> shift & mask) * factor & mask
+        z ^= z >> NOISE_LAST & mask
+        found.append(array("Q", z.to_bytes(_LANE // 8 * lanes, "little"))[::2].tobytes())
+    return b"".join(found)[:count]
+
+
+@lru_cache(maxsize=8)
+def _ramps(lanes: int) -> tuple[int, int, int]:
+    """For so many lanes: 1 in each, (i + 1)·φ mod 2⁶⁴ in lane i, and 64 ones in each."""
+
+    def packed(values: list[int]) -> int:
+        wide = array("Q", bytes(16 * lanes))
+        wide[::2] = array("Q", values)
+        return int.from_bytes(wide.tobytes(), "little")
+
+    steps = [(lane + 1) * NOISE_STEP & (2**64 - 1) for lane in range(lanes)]
+    return packed([1] * lanes), packed(steps), packed([2**64 - 1] * lanes)
+
+
 def residues(seed: bytes, label: str, count: int) -> bytes:
-    """`count` unstructured entries as residues 0 … 12 (r > 6 stands for r − 13); 0 … 8 are 1.05 times as likely."""
-    return stream(seed, label, count).translate(_RESIDUE)
+    """`count` entries as residues 0 … 12 (r > 6 stands for r − 13)."""
+    return noise(seed, label, count).translate(_RESIDUE)
 
 
 def base_matrix(seed: bytes, n: int) -> bytes:
@@ -53,9 +107,9 @@ def first_matrix(seed: bytes, n: int, m: int) -> bytes:
     return residues(seed, "X", n * m)
 
 
-def signs(seed: bytes, link: int, n: int) -> bytes:
-    """dₗᵢₙₖ as n bytes: 0 for +1, 1 for −1."""
-    return bytes(byte & 1 for byte in stream(seed, f"d{link}", n))
+def signs(seed: bytes, links: int, n: int) -> bytes:
+    """d₀ … of all links, n bytes each: 0 for +1, 1 for −1."""
+    return noise(seed, "d", links * n).translate(_SIGN)
 
 
 def pack(values: bytes) -> bytes:
@@ -77,9 +131,22 @@ def unpack(data: bytes, count: int) -> bytes:
     return bytes(values[:count])
 
 
-def digest(data: bytes) -> str:
-    """What commits to an opening before it is sent: BLAKE2b, 32 bytes, hex."""
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+def digest(data: bytes, threads: int = 1) -> str:
+    """What commits to an opening before it is sent: BLAKE2b over the BLAKE2b of each MiB of it, 32 bytes, hex.
+
+    `threads` work at once: an accelerator's answer is of some ten MB, and its clock is running.
+    """
+    pieces = [memoryview(data)[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
+    if threads > 1 and len(pieces) > 1:
+        with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
+            found = list(pool.map(_hash, pieces))
+    else:
+        found = [_hash(piece) for piece in pieces]
+    return _hash(b"".join(found)).hex()
+
+
+def _hash(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=32).digest()
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
@@ -87,7 +154,7 @@ def digest(data: bytes) -> str:
 
 def first_block(seed: bytes, chunk: int) -> bytes:
     """Block 0 of a chunk."""
-    return stream(seed, f"c{chunk}", BLOCK_BYTES)
+    return noise(seed, f"c{chunk}", BLOCK_BYTES)
 
 
 def turns(first_word: int) -> tuple[int, int]:
@@ -125,11 +192,16 @@ def chunk_bytes(seed: bytes, chunk: int) -> bytes:
     return b"".join(block.to_bytes(BLOCK_BYTES, "little") for block in chunk_blocks(seed, chunk))
 
 
+def place_of(index: int) -> tuple[int, int, int]:
+    """Where the 64-bit word `index` of filled memory lies: chunk, block, and word of that block."""
+    block, word = divmod(index, WORDS)
+    return *divmod(block, BLOCKS), word
+
+
 def word_at(seed: bytes, index: int) -> int:
     """The 64-bit word `index` of filled memory, from the seed alone; computes its chunk up to its block."""
-    chunk, place = divmod(index * 8, CHUNK_BYTES)
-    number, offset = divmod(place, BLOCK_BYTES)
-    return chunk_blocks(seed, chunk, number + 1)[-1] >> (offset * 8) & (2**64 - 1)
+    chunk, block, word = place_of(index)
+    return chunk_blocks(seed, chunk, block + 1)[-1] >> (word * 64) & (2**64 - 1)
 
 
 def walk_key(seed: bytes) -> int:
@@ -158,6 +230,10 @@ def walk(memory: memoryview, seed: bytes, steps: int) -> bytes:
 # --------------------------------------------------------------------------------------------------------------- disk
 
 
-def piece_hash(seed: bytes, nonce: int, data: bytes | memoryview) -> bytes:
-    """The answer for one piece that was read back: 16 bytes, keyed by seed and nonce so that none can be kept."""
-    return hashlib.blake2b(data, digest_size=16, key=stream(seed, f"p{nonce}", 32)).digest()
+def piece_hashes(seed: bytes, nonce: int, data: bytes | memoryview) -> bytes:
+    """The answer for a chunk, or a block of one, that was read back: 16 bytes for each block, keyed by seed and nonce
+    so that none can be kept.
+    """
+    key, view = stream(seed, f"p{nonce}", 32), memoryview(data)
+    pieces = [view[start : start + BLOCK_BYTES] for start in range(0, len(view), BLOCK_BYTES)]
+    return b"".join(hashlib.blake2b(piece, digest_size=PIECE_HASH_BYTES, key=key).digest() for piece in pieces)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio.to_thread
 
 from minga.core.effects import Clock, Dice
-from minga.core.errors import BadAnswer
+from minga.core.errors import BadAnswer, ProviderUnreachable
 from minga.core.spec import Speed, UnitSize
 from minga.protocol.wire import ProbeAnswer, ProbeRequest
 from minga.verify import hardware as hw
@@ -27,10 +27,8 @@ Ask = Callable[[ProbeRequest], Awaitable[ProbeAnswer]]
 Kind = Literal["start", "duty"]
 PINGS = 3
 TRIES = 40
-RETRY_UNTIL_SECONDS = 5.0
 LINK_BYTES = 1 << 20
 OPENING_BYTES_MAX = 64 << 20
-_EXPLORATIONS = 7
 
 
 def no_idle() -> float:
@@ -79,7 +77,12 @@ class Survey:
         self._opened = self.clock.monotonic()
 
     async def open(self) -> None:
-        """Begin the session (not timed), then find the shortest round trip."""
+        """Begin the session (not timed), then find the shortest round trip.
+
+        Raises:
+            ProviderUnreachable: it is longer than `hardware.TRIP_SECONDS_MAX`: a machine that far away, or one to which
+                challenges are passed on, cannot be judged. That is no verdict.
+        """
         await self._request("ready")
         self._opened = self.clock.monotonic()
         trips = []
@@ -88,6 +91,9 @@ class Survey:
             await self._request("ready")
             trips.append(self.clock.monotonic() - began)
         self.rtt_s = min(trips)
+        if self.rtt_s > hw.TRIP_SECONDS_MAX:
+            fact = f"the way to the machine and back takes {self.rtt_s:.2f} s, at most {hw.TRIP_SECONDS_MAX:.1f} s"
+            raise ProviderUnreachable(fact, "another provider is tried")
 
     async def close(self) -> None:
         """End the session; after a failure the prover ends it by itself."""
@@ -101,41 +107,57 @@ class Survey:
         That is `mops`, or less where what this verifier can check would be done in under three times the way there and
         back: a promise too large to be checked is held to the largest that can be.
         """
-        n, links = hw.gemm_shape(mops, max(seconds, 4 * self.rtt_s), self._numpy is not None)
-        mops = min(mops, max(1, int(n**3 * links / 1e6 / max(3 * self.rtt_s, 1e-9))))
+        n, links = self.shape(mops, seconds)
+        mops = self.judgeable(mops, n, links)
         for _ in range(tries):
             await self.gemm_round(n, links)
             if self._is_enough("gemm_mops", mops) or self._late():
                 break
         return mops
 
+    def shape(self, mops: int, seconds: float) -> tuple[int, int]:
+        """(n, links) of a chain that takes `seconds` at `mops`, or four times the way there and back."""
+        return hw.gemm_shape(mops, max(seconds, 4 * self.rtt_s), self._numpy is not None)
+
+    def judgeable(self, mops: int, n: int, links: int) -> int:
+        """As much of a promise as such a chain can show from here; see `gemm`."""
+        return min(mops, max(1, int(hw.gemm_amount(n, links) / max(3 * self.rtt_s, 1e-9))))
+
     async def gemm_round(self, n: int, links: int) -> hw.Round:
-        """One chain of n × n matrices."""
-        seed = self.dice.bytes(32)
+        """One chain of an n × n matrix."""
+        seed, m = self.dice.bytes(32), hw.columns_of(n)
 
         def check(opening: bytes) -> bool:
-            return checks.gemm_is_right(seed, n, n, links, opening, self.dice, self._numpy)
+            return checks.gemm_is_right(seed, n, m, links, opening, self.dice, self._numpy)
 
-        request = self._made("gemm", seed, n, n, links)
+        request = self._made("gemm", seed, n, m, links)
         what = "an answer to the compute challenge is wrong"
-        return await self._timed("gemm_mops", n**3 * links / 1e6, request, check, (n * n + 1) // 2, what)
+        return await self._timed("gemm_mops", hw.gemm_amount(n, links), request, check, (n * m + 1) // 2, what)
 
     async def memory(self, chunks: int, mbps: int, tries: int = 3) -> None:
         """Fill so many chunks until it was fast enough for `mbps`, then walk through them until a walk was in time."""
         for _ in range(tries):
-            seed = self.dice.bytes(32)
-            self._filled = (seed, chunks)
-            await self._timed("memory_mbps", chunks * hm.CHUNK_BYTES / 1e6, self._made("fill", seed, chunks))
+            await self.fill_round(chunks)
             if self._is_enough("memory_mbps", mbps) or self._late():
                 break
-        fastest = float("inf")
+        await self.walks(tries)
+
+    async def fill_round(self, chunks: int) -> hw.Round:
+        """Fill so many chunks with another seed; what was filled before is gone."""
+        seed = self.dice.bytes(32)
+        self._filled = (seed, chunks)
+        return await self._timed("memory_mbps", chunks * hm.CHUNK_BYTES / 1e6, self._made("fill", seed, chunks))
+
+    async def walks(self, tries: int = 3) -> None:
+        """Walk through what is filled until a walk was in time; if none is, the memory is not all there."""
+        fastest, limit = float("inf"), hw.walk_limit(self.setting, self.size)
         for _ in range(tries):
             fastest = min(fastest, await self._walk())
-            if fastest <= hw.walk_limit(self.setting) + self.rtt_s:
+            if fastest <= limit + self.rtt_s:
                 return
         self.wrong = (
-            f"a walk through {chunks * hm.CHUNK_BYTES >> 20} MiB took {fastest:.2f} s, at most "
-            f"{hw.walk_limit(self.setting):.2f} s are allowed: the memory is not all there"
+            f"a walk through {self._filled[1] * hm.CHUNK_BYTES >> 20} MiB took {fastest:.2f} s, at most "
+            f"{limit:.2f} s are allowed: the memory is not all there"
         )
 
     async def _walk(self) -> float:
@@ -143,7 +165,7 @@ class Survey:
         steps = hw.WALK_STEPS
 
         def check(opening: bytes) -> bool:
-            return checks.walk_is_right(fill_seed, walk_seed, chunks, steps, opening, self.dice)
+            return checks.walk_is_right((fill_seed, walk_seed), chunks, steps, opening, self.dice, numpy=self._numpy)
 
         self._proofs = [proof for proof in self._proofs if "memory" not in proof.wrong]
         began = self.clock.monotonic()
@@ -162,11 +184,12 @@ class Survey:
             seed, nonce = self._filled[0] or self.dice.bytes(32), checks.below(self.dice, 1 << 16)
 
             def check(opening: bytes, seed: bytes = seed, nonce: int = nonce) -> bool:
-                return checks.disk_is_right(seed, nonce, chunks, opening, self.dice)
+                return checks.disk_is_right(seed, nonce, chunks, opening, self.dice, numpy=self._numpy)
 
             amount = 2 * chunks * hm.CHUNK_BYTES / 1e6
             what = "an answer to the disk challenge is wrong"
-            await self._timed("disk_mbps", amount, self._made("disk", seed, chunks, 0, nonce), check, 16 * chunks, what)
+            request = self._made("disk", seed, chunks, 0, nonce)
+            await self._timed("disk_mbps", amount, request, check, hm.DISK_ANSWER_BYTES * chunks, what)
             if self._is_enough("disk_mbps", mbps) or self._late():
                 return
 
@@ -201,6 +224,12 @@ class Survey:
             if hm.digest(opening) != proof.digest or not await anyio.to_thread.run_sync(proof.check, opening):
                 self.wrong = proof.wrong
                 return
+
+    def speak_for(self, rounds: Iterable[hw.Round]) -> None:
+        """Let no timed round but these be checked and counted; walks stay."""
+        kept = [id(found) for found in rounds]
+        self._proofs = [proof for proof in self._proofs if not proof.timed.amount or id(proof.timed) in kept]
+        self.rounds = [found for found in self.rounds if id(found) in kept]
 
     async def _opening(self, proof: Proof) -> bytes:
         opening = b""
@@ -237,7 +266,7 @@ class Survey:
         return hw.is_enough(self.rounds, quantity, promise, self.setting)
 
     def _late(self) -> bool:
-        return self.clock.monotonic() - self._opened > RETRY_UNTIL_SECONDS
+        return self.clock.monotonic() - self._opened > hw.RETRY_UNTIL_SECONDS
 
     def _made(self, what: Any, seed: bytes, size: int = 0, columns: int = 0, links: int = 0) -> ProbeRequest:
         return ProbeRequest(kind=self.kind, what=what, seed="0x" + seed.hex(), size=size, columns=columns, links=links)

@@ -1,9 +1,9 @@
 """The program that answers hardware challenges inside a lease's sandbox, with the lease's limits.
 
 `python hardware_worker.py PORT THREADS GPUS NAME` listens on its own loopback and answers one JSON object a line, until
-a connection says `end` or none comes for `SILENT_SECONDS`. It knows `hardware_math` and `hardware_engines`, which lie
-beside it, and nothing of Minga. Rule: it answers a commitment at once and keeps the opening until it is asked for, so
-that the verifier's clock stops before the bytes travel.
+a connection says `end` or none comes for `SILENT_SECONDS`. It knows `hardware_math`, `hardware_engines` and
+`hardware_torch`, which lie beside it, and nothing of Minga. Rule: it answers a commitment at once and keeps the opening
+until it is asked for, so that the verifier's clock stops before the bytes travel.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from typing import Any
 try:
     from minga.verify import hardware_engines as he
     from minga.verify import hardware_math as hm
+    from minga.verify import hardware_torch as ht
 except ImportError:  # in the sandbox
     sys.path.insert(0, str(Path(__file__).parent))
     import hardware_engines as he  # type: ignore[import-not-found, no-redef]
     import hardware_math as hm  # type: ignore[import-not-found, no-redef]
+    import hardware_torch as ht  # type: ignore[import-not-found, no-redef]
 
 SILENT_SECONDS = 20
 OPENINGS = 32
@@ -35,9 +37,9 @@ PIECE_BYTES = 3 << 20
 
 def engine(threads: int, gpus: int) -> he.Plain:
     """The best engine there is: torch for accelerators, numpy, torch's CPU device, plain Python."""
-    makers: list[Callable[[], he.Plain]] = [lambda: he.Numpy(threads), lambda: he.Torch("cpu"), he.Plain]
+    makers: list[Callable[[], he.Plain]] = [lambda: he.Numpy(threads), lambda: ht.Torch("cpu", threads), he.Plain]
     if gpus:
-        makers.insert(0, lambda: he.Torch("cuda"))
+        makers.insert(0, lambda: ht.Torch("cuda"))
     for make in makers:
         with contextlib.suppress(ImportError, RuntimeError, OSError):
             return make()
@@ -65,8 +67,8 @@ class Worker:
                 "name": self._name,
             }
         if what == "gemm":
-            found, cpu = self._device.gemm(seed, size, columns, links)
-            return self._commit(hm.pack(found), {"cpu_us": int(cpu * 1e6)})
+            opening, cpu = self._device.opening(seed, size, columns, links)
+            return self._commit(opening, {"cpu_us": int(cpu * 1e6)})
         if what == "fill":
             self._memory = None
             self._memory, cpu = self._device.fill(seed, size)
@@ -86,7 +88,7 @@ class Worker:
     def _commit(self, opening: bytes, facts: dict[str, Any]) -> dict[str, Any]:
         while len(self._openings) >= OPENINGS:
             self._openings.pop(next(iter(self._openings)))
-        name = hm.digest(opening)
+        name = hm.digest(opening, os.cpu_count() or 1 if self._device.name == "torch" else 1)
         self._openings[name] = opening
         return {"digest": name, "facts": facts}
 
@@ -99,7 +101,7 @@ class Worker:
                 os.fsync(handle.fileno())
                 os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             with path.open("rb", buffering=0) as handle:
-                return b"".join(hm.piece_hash(seed, nonce, handle.read(hm.CHUNK_BYTES)) for _ in range(chunks))
+                return b"".join(hm.piece_hashes(seed, nonce, handle.read(hm.CHUNK_BYTES)) for _ in range(chunks))
         finally:
             path.unlink(missing_ok=True)
 
