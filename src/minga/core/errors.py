@@ -254,6 +254,12 @@ class ReplayFailed(ProviderError):
     code = "replay-failed"
 
 
+class BadEvidence(ProviderError):
+    """What a provider shows for its work does not have the form that it must have."""
+
+    code = "bad-evidence"
+
+
 # ------------------------------------------------------------------------------------------------ network's (5xx, 5)
 
 
