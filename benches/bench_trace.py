@@ -2,9 +2,9 @@
 
 Run: `python benches/bench_trace.py`. Three models: 1,600 parameters (that of the campaign), a Llama of 0.08M, and the
 0.92M-parameter Llama of examples/pretrain, each on one thread. Steps are done in blocks, by turns untraced and with a
-leaf every 1, 2, 5, 10 and 50 steps, a state kept every 50 leaves as by default; the ratio is of CPU seconds, because the
-machine may be shared, and the wall clock's is recorded beside it. Aim: at most 1.05 at a leaf interval that suits the
-model.
+leaf every 1, 2, 5, 10 and 50 steps, a state kept every 50 leaves as by default; the ratio is of CPU seconds, because
+the machine may be shared, and the wall clock's is recorded beside it. Aim: at most 1.05 at a leaf interval that suits
+the model.
 
 A referee is measured against a whole traced run of 200 steps, a leaf each: it builds the job's objects, puts the state
 before the disputed leaf back, does that step and hashes the state. Aim: at most 1 % of the run. Starting Python and
@@ -14,7 +14,6 @@ importing PyTorch are in neither.
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,20 +22,21 @@ from time import perf_counter, process_time
 from types import ModuleType
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "verify")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "verify"))
 
 import numpy as np
 import torch
 from attacks import Tiny
-from harness import save, spread
 
+from harness import save, spread
 from minga.verify.capture import Subject
 from minga.verify.leaves import read_trace, state_name
 from minga.verify.replay import replay_command, replay_here
 from minga.verify.state import pack
 from minga.verify.trace import Settings, TracedRun
+
+torch.set_num_threads(1)
 
 EVERY = (1, 2, 5, 10, 50)
 STEPS = 200
@@ -76,7 +76,9 @@ class Pretraining:
 
 def example() -> ModuleType:
     """examples/pretrain/train.py."""
-    spec = importlib.util.spec_from_file_location("train", HERE.parent / "examples" / "pretrain" / "train.py")
+    spec = importlib.util.spec_from_file_location(
+        "train", Path(__file__).resolve().parents[1] / "examples" / "pretrain" / "train.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,13 +36,27 @@ def serving_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
         assert made("down").code == 0
 
 
+def first_lines(process: subprocess.Popen[str], count: int, seconds: float = 240) -> list[str]:
+    """The first lines that a process says; when they do not come, what it said instead."""
+    assert process.stdout is not None
+    late = threading.Timer(seconds, process.kill)
+    late.start()
+    try:
+        lines = [process.stdout.readline().strip() for _ in range(count)]
+    finally:
+        late.cancel()
+    if not all(lines):
+        assert process.stderr is not None
+        raise AssertionError(process.stderr.read())
+    return lines
+
+
 def test_a_model_is_served_and_talked_to(serving_net: Net) -> None:
     make_tiny_model(serving_net.cwd / "tiny")
     words = ("serve", "tiny", "--replicas", "2", "--budget", "0.2", "--price-in", "1", "--price-out", "2")
     server = serving_net.popen(*words)
     try:
-        assert server.stdout is not None
-        lines = [server.stdout.readline().strip() for _ in range(2)]
+        lines = first_lines(server, 2)
         said = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         talked = subprocess.run(
             [sys.executable, "-m", "minga", "chat", "--max-tokens", "8", "--seed", "4"],

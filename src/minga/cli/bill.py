@@ -37,8 +37,7 @@ def print_bill(found: Any) -> None:
         for lease in found.leases
     ]  # fmt: skip
     if spent:
-        head = (">#", "provider", "~vouchers", "~seconds by state", "~not paid, because", "~ended")
-        print_table(head, spent, "")
+        print_table((">#", "provider", "~vouchers", "~seconds by state", "~not paid, because", "~ended"), spent, "")
     print_facts(
         [
             ("deposited", usd(found.deposited)),

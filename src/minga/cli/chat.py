@@ -15,8 +15,8 @@ from minga.cli.output import plain, tell
 
 
 def chat(
-    url: Annotated[str, typer.Option(envvar="OPENAI_BASE_URL", help="The gateway, with its /v1.")],
-    key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="The API key.", show_envvar=True)],
+    url: Annotated[str, typer.Option(envvar="OPENAI_BASE_URL", help="The gateway, with its /v1.")] = "",
+    key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="The API key.")] = "",
     model: Annotated[str | None, typer.Option(help="Its name (default: the first that is sold).")] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 gives the likeliest words.")] = 0.7,
@@ -24,7 +24,11 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same replies.")] = None,
 ) -> None:
     """Chat with a model; an empty line or Ctrl-D ends it. One message on a pipe gets one reply."""
+    from minga.core.errors import InvalidInput
     from minga.transport.http import connect
+
+    if not url or not key:
+        raise InvalidInput("no gateway is named", "set OPENAI_BASE_URL and OPENAI_API_KEY, as `minga serve` says them")
 
     async def main() -> None:
         async with connect(url.rstrip("/"), token=key) as http:
