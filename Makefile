@@ -8,13 +8,14 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/base.txt requirements/contracts.txt requirements/dev.txt requirements/ai.txt
+LOCKS := requirements/base.txt requirements/contracts.txt requirements/dev.txt requirements/ai.txt requirements/models.txt
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
 CODE := src tests benches contracts examples setup .ci
 
 .PHONY: help peers system setup jobs-env data test check lint types layers shape artifacts demo demo-undisturbed
+.PHONY: demo-dispute campaign-disputes campaign-training campaign-inference campaign-economics verification-sample
 .PHONY: campaign campaign-sample simulate simulate-sample bench bench-smoke docs lock clean
 
 help: ## this list
@@ -69,11 +70,33 @@ demo: jobs-env data ## a local network trains a language model for pay; its firs
 demo-undisturbed: jobs-env data ## the same, and nobody is killed
 	@$(BIN)/minga demo --no-kill --report demo-undisturbed.json
 
+demo-dispute: jobs-env ## a provider cheats at training, is challenged, loses the game and its stake; the tenant is refunded
+	@$(BIN)/minga demo-dispute --report demo-dispute.json
+
 campaign: setup ## a million random calls against the contracts
 	@$(BIN)/python tests/contracts/campaign.py --calls 1000000 --jobs 2
 
 campaign-sample: setup
 	@$(BIN)/python tests/contracts/campaign.py --calls 50000 --jobs 2 --out "$$(mktemp -d)/campaign.json"
+
+campaign-disputes: setup ## a hundred thousand games against the contract, in lockstep with its specification
+	@$(BIN)/python tests/contracts/campaign_disputes.py --games 100000 --jobs 2
+
+campaign-training: setup ## every cheat at training, a hundred seeds each, and three thousand honest runs
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/verify/campaign_training.py --jobs 2
+
+campaign-inference: setup ## every cheat at inference on two models, and three thousand honest replies
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/verify/campaign_inference.py
+
+campaign-economics: setup ## every way of cheating, at every rate and collusion that is claimed
+	@$(BIN)/python -m minga.sim.economics_campaign
+
+# A part of each campaign above, with other seeds; the results of the whole ones are committed.
+verification-sample: setup
+	@made="$$(mktemp -d)"; export OMP_NUM_THREADS=1; \
+	$(BIN)/python tests/contracts/campaign_disputes.py --games 1000 --seed 1000000 --jobs 2 --out "$$made/disputes.json"; \
+	$(BIN)/python -m minga.sim.economics_campaign --sample --out "$$made/economics.json"; \
+	$(BIN)/python tests/verify/campaign_training.py --seeds 2 --honest 40 --first 1000000 --jobs 2 --out "$$made/training.json"
 
 simulate: setup ## a hundred thousand simulated worlds; goes on where it was stopped
 	@$(BIN)/python -m minga.sim.campaign --seeds 100000 --jobs 2
@@ -100,5 +123,5 @@ lock: $(INSTALLED) ## resolve every dependency anew and write the lock files
 	@$(BIN)/python setup/lock.py
 
 clean: ## remove what the set-up and the checks made in this folder
-	@rm -rf $(VENV) .venv-peers build dist src/*.egg-info demo-report.json demo-undisturbed.json
+	@rm -rf $(VENV) .venv-peers build dist src/*.egg-info demo-report.json demo-undisturbed.json demo-dispute.json
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
