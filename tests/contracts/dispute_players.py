@@ -62,7 +62,7 @@ class Season:
         self.colluders: dict[str, str] = {}
         self.truth: dict[int, Verdict] = {}
         for party in world.referees:
-            if len(self.colluders) < crowd // 3 and dice.integer(0, 1):
+            if len(self.colluders) < crowd // 3 and dice.integer(0, 3):
                 self.colluders[party.address] = dice.choice(STYLES)
             assert world.act(party, "join", preset.referee_stake)
         self.purse = {party.address: self._wealth(party) for party in self.honest_people()}
@@ -196,7 +196,7 @@ class Season:
         provider, challenger = self.is_honest(job.provider), table.challenger == self.validator.address
         vote_until = table.since + self.world.preset.vote_seconds - 1
         if table.phase in (Phase.EXPAND, Phase.BEFORE, Phase.OPERATORS) and provider:
-            yield Due(table.since + table.provider_left, lambda: self.answer(game, job))
+            yield Due(table.since + table.provider_left, lambda: self.must_answer(game, job))
         elif table.phase is Phase.PICK and challenger:
             yield Due(table.since + table.challenger_left, lambda: self.pick(game, job))
         elif table.phase is Phase.DRAW and (provider or challenger):
@@ -220,25 +220,27 @@ class Season:
             if referee.address not in self.colluders:
                 yield Due(until, lambda seat=seat: self.vote(game, seat, self.truth[game]))  # type: ignore[misc]
 
-    def answer(self, game: int, job: Job) -> None:
-        """The provider's move, by its own key or its agent's."""
+    def answer(self, game: int, job: Job) -> bool:
+        """The provider's move, by its own key or its agent's; whether it was accepted."""
         world, table, party = self.world, self.world.table(game), job.provider
         if party.wallet is None and self.dice.integer(0, 1):
             party = replace(party, address=party.agent.address)
         if table.phase is Phase.EXPAND and table.kind is Kind.OPERATORS:
             tree = self.operator_tree(game)
-            assert world.act(
-                party, "expand", game, job.commitment, tree.children(tree.rounds - table.rounds, table.index)
-            )
-        elif table.phase is Phase.EXPAND:
-            assert world.act(party, "expand", game, job.commitment, world.children(game))
-        elif table.phase is Phase.BEFORE:
+            children = tree.children(tree.rounds - table.rounds, table.index)
+            return world.act(party, "expand", game, job.commitment, children)
+        if table.phase is Phase.EXPAND:
+            return world.act(party, "expand", game, job.commitment, world.children(game))
+        if table.phase is Phase.BEFORE:
             leaf, proof = job.tree.leaves[table.index - 1], job.tree.proof(table.index - 1)
             args = game, job.commitment, leaf
-            assert world.act(party, "before", *args, padded(proof), spec=(*args, proof))
-        else:
-            tree = self.operator_tree(game)
-            assert world.act(party, "operators", game, tree.root, len(tree.leaves))
+            return world.act(party, "before", *args, padded(proof), spec=(*args, proof))
+        tree = self.operator_tree(game)
+        return world.act(party, "operators", game, tree.root, len(tree.leaves))
+
+    def must_answer(self, game: int, job: Job) -> None:
+        """The honest provider's move is accepted."""
+        assert self.answer(game, job), "an honest provider's answer was refused"
 
     def operator_tree(self, game: int) -> Any:
         """The operators of the step that a game came down to."""
@@ -329,8 +331,9 @@ class Season:
         cheats = not self.is_honest(job.provider)
         sham = next((party for party in self.shams if party.address == table.challenger), None)
         if table.phase in (Phase.EXPAND, Phase.BEFORE, Phase.OPERATORS) and cheats:
-            if self.world.now <= table.since + table.provider_left and not rarely(dice, 12):
-                self.answer(game, job)
+            late = self.world.now > table.since + table.provider_left
+            if not rarely(dice, 12):
+                assert self.answer(game, job) is not late
         elif table.phase is Phase.PICK and sham:
             self._sham_pick(game, job, sham)
         elif table.phase is Phase.JUDGED and rarely(dice, 3):

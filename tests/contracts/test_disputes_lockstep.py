@@ -17,6 +17,7 @@ from evm import PyEvm
 from forgeries import RandomDice
 from hypothesis import HealthCheck, given, settings
 from test_differential import GENERATORS, Tracing
+from test_disputes_mutants import Roomy
 
 from minga.core.crypto import Address
 from minga.protocol.dispute import Outcome, Phase
@@ -47,16 +48,14 @@ def test_a_season_on_an_independent_machine() -> None:
     assert all(table.phase is Phase.DONE for table in played.world.rules.tables.values())
 
 
-class Roomy(Tracing):
-    """Without the limit on code: an unoptimised Disputes is larger, and no deployment."""
-
-    LIMIT = 2**20
+class RoomyTracing(Roomy, Tracing):
+    """Both."""
 
 
 def trace(generator: str) -> tuple[str, int]:
     """The hash of everything that can be seen of a season with the contracts compiled one way, and its calls."""
     optimize, experimental = GENERATORS[generator]
-    machine = Roomy()
+    machine = RoomyTracing()
     played = Season(RandomDice(11), 12, {"optimize": optimize, "experimental": experimental}, machine)
     played.play()
     return machine.trace.hexdigest(), played.world.calls
