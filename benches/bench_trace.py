@@ -1,10 +1,10 @@
 """What a trace costs a training, and what one leaf costs a referee, against the same steps untraced, in turns.
 
-Run: `python benches/bench_trace.py`. Three models: 1,600 parameters (that of the campaign), a Llama of 0.08M, and the
+Run: `python benches/bench_trace.py`. Three models: 1,600 parameters (the campaign's), a Llama of 0.08M, and the
 0.92M-parameter Llama of examples/pretrain, each on one thread. Steps are done in blocks, by turns untraced and with a
-leaf every 1, 2, 5, 10 and 50 steps, a state kept every 50 leaves as by default; the ratio is of CPU seconds, because
-the machine may be shared, and the wall clock's is recorded beside it. Aim: at most 1.05 at a leaf interval that suits
-the model.
+leaf every 1, 2, 5, 10 and 50 steps, a state kept every 50 leaves as by default. The ratio is of CPU seconds, since the
+machine may be shared; the wall clock's is recorded beside it. Aim: at most 1.05 at a leaf interval that suits the
+model.
 
 A referee is measured against a whole traced run of 200 steps, a leaf each: it builds the job's objects, puts the state
 before the disputed leaf back, does that step and hashes the state. Aim: at most 1 % of the run. Starting Python and
@@ -14,6 +14,7 @@ importing PyTorch are in neither.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from time import perf_counter, process_time
 from types import ModuleType
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "verify"))
 
@@ -36,8 +38,7 @@ from minga.verify.replay import replay_command, replay_here
 from minga.verify.state import pack
 from minga.verify.trace import Settings, TracedRun
 
-torch.set_num_threads(1)
-
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pretrain" / "train.py"
 EVERY = (1, 2, 5, 10, 50)
 STEPS = 200
 KEEP = 50
@@ -76,9 +77,7 @@ class Pretraining:
 
 def example() -> ModuleType:
     """examples/pretrain/train.py."""
-    spec = importlib.util.spec_from_file_location(
-        "train", Path(__file__).resolve().parents[1] / "examples" / "pretrain" / "train.py"
-    )
+    spec = importlib.util.spec_from_file_location("train", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -6,9 +6,13 @@ The names a user imports (`minga.Client`, `minga.function`, `minga.JobSpec`) are
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 __version__ = "0.1.0"
+
+PYTHON_DICE = random.getstate()
+"""Python's global generator when this package was imported: one that still is so was neither seeded nor used."""
 
 _PUBLIC = {
     "Client": "minga.sdk",

@@ -278,6 +278,35 @@ def test_a_state_of_something_else_is_refused(name, tmp_path):
         Odds(1).subject().restore(SPOILT[name](state))
 
 
+def test_dice_that_nobody_seeded_or_used_are_no_part_of_a_state(monkeypatch):
+    """Two processes of one job begin with other secrets; that alone must not make their states differ."""
+    before = np.random.get_bit_generator()
+    hashes = set()
+    try:
+        for _ in range(2):
+            np.random.set_bit_generator(np.random.MT19937())
+            random.seed()
+            monkeypatch.setattr("minga.PYTHON_DICE", random.getstate())
+            state = capture_rng()
+            assert state["python"] is state["numpy"] is None
+            hashes.add(state_hash(state))
+            restore_rng(state)
+            assert state_hash(capture_rng()) in hashes
+        assert len(hashes) == 1
+        np.random.rand()
+        random.random()
+        state = capture_rng()
+        assert state["python"] is not None
+        assert state["numpy"] is not None
+        expected = random.random(), np.random.rand()
+        restore_rng(state)
+        assert (random.random(), np.random.rand()) == expected
+        np.random.seed(3)
+        assert capture_rng()["numpy"] is not None, "seeded, and not used yet"
+    finally:
+        np.random.set_bit_generator(before)
+
+
 def test_dice_alone_come_back():
     state = capture_rng()
     expected = random.random(), np.random.rand(), torch.rand(1).item(), random.gauss()

@@ -7,17 +7,13 @@ JOB_FREEZE: leave the last layer as it is from that step on.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 
-import numpy as np
 import torch
 
 import minga
 
-random.seed(0)
-np.random.seed(0)
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Dropout(0.1), torch.nn.Linear(16, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

@@ -6,7 +6,7 @@
 | optimizers | `state_dict()`: moments, step counts, the numbers of each group                                      |
 | schedulers | `state_dict()`                                                                                       |
 | extra      | tensors, arrays, generators, lists, maps, numbers, text, what has `state_dict` and `load_state_dict` |
-| rng        | the states of Python's, numpy's and PyTorch's generators, and of each accelerator's in use           |
+| rng        | Python's, numpy's and PyTorch's generators, and each accelerator's in use; null for one never used   |
 | step       | how many steps were done since the job began                                                         |
 
 Gradients are not taken: a step begins by clearing them. Knows: PyTorch's objects. Does not know: files, hashes, when.
@@ -212,20 +212,42 @@ def _restore_elements(mine: Any, value: Any, name: str) -> Any:
 
 
 def capture_rng() -> dict[str, Any]:
-    """The states of all generators of the process, as a state that can be written."""
-    import random
+    """The states of all generators of the process, as a state that can be written.
 
-    import numpy as np
+    Python's and numpy's begin with a secret of the machine. As long as nobody seeds or uses one, nothing hangs on it,
+    and it is null, so that a job that needs no dice need not seed them.
+    """
     import torch
 
-    version, words, gauss = random.getstate()
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call, unused-ignore]
     return {
-        "python": {"version": version, "words": _words(words), "gauss": gauss},
-        "numpy": np.random.get_state(legacy=False),
+        "python": _python_rng(),
+        "numpy": _numpy_rng(),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if cuda else [],
     }
+
+
+def _python_rng() -> dict[str, Any] | None:
+    import random
+
+    from minga import PYTHON_DICE
+
+    version, words, gauss = state = random.getstate()
+    return None if state == PYTHON_DICE else {"version": version, "words": _words(words), "gauss": gauss}
+
+
+def _numpy_rng() -> dict[str, Any] | None:
+    import numpy as np
+
+    dice: Any = np.random
+    state: dict[str, Any] = dict(dice.get_state(legacy=False))
+    secret = dice.get_bit_generator().seed_seq
+    if secret is None or state["bit_generator"] != "MT19937" or state["has_gauss"]:
+        return state
+    unused = dice.MT19937(secret).state["state"]
+    mine = state["state"]
+    return None if mine["pos"] == unused["pos"] and bool((mine["key"] == unused["key"]).all()) else state
 
 
 def _words(words: tuple[int, ...]) -> Any:
@@ -246,9 +268,11 @@ def restore_rng(state: dict[str, Any]) -> None:
     import numpy as np
     import torch
 
-    python = state["python"]
-    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
-    np.random.set_state(state["numpy"])
+    python, numpy = state["python"], state["numpy"]
+    if python is not None:
+        random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
+    if numpy is not None:
+        np.random.set_state(numpy)
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) > torch.cuda.device_count():
         raise InvalidInput(f"the state is of {len(state['cuda'])} accelerators", "replay it on as many")
