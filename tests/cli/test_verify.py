@@ -21,10 +21,9 @@ from minga.client.jobspec import Verify
 from minga.core.crypto import Address
 from minga.core.errors import InvalidInput
 from minga.core.units import parse_percent
+from traces import tracing
 
-TRACED = """
-mkdir -p $MINGA_TRACE_DIR; head -c 96 /dev/zero > $MINGA_TRACE_DIR/leaves.bin; sleep 1.2; echo x > $MINGA_OUTPUT_DIR/x
-"""
+TRACED = tracing([b"a" * 32] * 3) + "sleep 1.2; echo x > $MINGA_OUTPUT_DIR/x"
 
 
 def test_the_flag_means_what_the_field_means_and_wins_over_it(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_a_verified_job_runs_and_its_bill_says_what_is_held(staked: Net) -> None
     assert "unless a verdict comes" in shown
     assert "audit, D0" in shown
     whole = staked.json("bill", "proved")
-    assert whole["verification"]["trace_bytes"] == 96
+    assert whole["verification"]["trace_bytes"] > 96
     (job,) = [item for item in staked.json("jobs") if item["name"] == "proved"]
     assert (job["held"], job["settled"]) == (bill["held"], True)
 

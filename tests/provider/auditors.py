@@ -20,14 +20,12 @@ from minga.protocol.dispute import SHORT
 from minga.protocol.messages import Auditor, Ordered, sign
 from minga.transport.errors import error_of
 from minga.transport.http import connect
+from traces import tracing
 
 STAKE = 10_000_000
 LEAVES = [keccak(bytes([number])) for number in range(20)]
-_OCTAL = "".join(f"\\{byte:03o}" for leaf in LEAVES for byte in leaf)
 TRACED = f"""
-mkdir -p $MINGA_OUTPUT_DIR/trace/states
-printf '{_OCTAL}' > $MINGA_OUTPUT_DIR/trace/leaves.bin
-echo state > $MINGA_OUTPUT_DIR/trace/states/00000000.state
+{tracing(LEAVES, "$MINGA_OUTPUT_DIR/trace")}
 echo private > $MINGA_OUTPUT_DIR/result
 sleep 1.1
 """

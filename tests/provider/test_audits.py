@@ -42,7 +42,11 @@ async def test_a_referee_gets_the_work_the_commitment_inputs_and_trace_and_nothi
             assert (told.lease, told.root, told.leaves) == (tenant.channel, made["root"], 20)
             assert told.work.hash32() == made["work"]
             assert [bundle.blake3 for bundle in told.work.inputs] == [blake3_hex(INPUT)]
-            assert [entry.path for entry in told.files] == ["trace/leaves.bin", "trace/states/00000000.state"]
+            assert [entry.path for entry in told.files] == [
+                "trace/leaves.bin",
+                "trace/states/00000000.state",
+                "trace/trace.json",
+            ]
             assert await auditor.ask("GET", f"/blobs/{blake3_hex(INPUT)}") == INPUT
             leaves = b"".join(LEAVES)
             assert await auditor.ask("GET", f"/blobs/{told.files[0].blake3}") == leaves

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -15,13 +17,13 @@ from minga.chain.errors import MachineFullyLeased, StakeTooSmall
 from minga.chain.local import start_local, stop_local
 from minga.core.crypto import ZERO_ADDRESS, keccak, new_key, to_hex
 from minga.core.eip712 import Domain
-from minga.core.errors import Conflict, InsufficientFunds, InvalidInput, InvalidSignature, NotFound, RpcUnavailable
+from minga.core.errors import Conflict, InsufficientFunds, InvalidInput, InvalidSignature, RpcUnavailable
 from minga.protocol.dispute import SHORT
 from minga.protocol.lease import Phase
 from minga.protocol.merkle import Tree
 from minga.provider import commitments
 from minga.provider.main import run_provider
-from minga.store.blobs import BlobStore
+from traces import facts, tracing
 
 __all__ = ["folder", "market"]
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.timeout(90)]
@@ -153,17 +155,49 @@ async def test_a_job_that_leaves_no_trace_is_told_so_and_closed(market: Market0,
         assert tenant.channel not in market.chain.view.commitments
 
 
-async def test_a_trace_that_is_none_is_refused_with_a_reason_and_the_lease_closes(
-    market: Market0, folder: Path
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"determinism": "D1"}, "the trace has determinism D1, ordered was D0"),
+        ({"every": 2, "steps": 38}, "the trace has every 2, ordered was 1"),
+        ({"keep": 49}, "the trace has keep 49, ordered was 50"),
+        ({"version": 2}, "trace.json is not that of a trace: a trace of another version"),
+    ],
+)
+async def test_a_trace_that_was_not_ordered_is_not_committed_to(
+    market: Market0, folder: Path, changes: dict[str, Any], says: str
 ) -> None:
-    empty = "mkdir -p $MINGA_OUTPUT_DIR/trace; printf abc > $MINGA_OUTPUT_DIR/trace/leaves.bin"
     async with staked(market, folder) as provider, Tenant(market, provider.url) as tenant:
-        await ordered(tenant, empty)
+        await ordered(tenant, tracing(LEAVES, "$MINGA_OUTPUT_DIR/trace", **changes))
         await tenant.ask("POST", "/start")
-        told = await tenant.until("warning", fact="the trace has 0 leaves")
+        told = await tenant.until("warning", fact=says)
         assert told[-1]["data"]["code"] == "invalid-input"
         await tenant.ask("POST", "/close")
         await tenant.closed()
+        assert tenant.channel not in market.chain.view.commitments
+
+
+async def test_a_job_that_is_killed_is_committed_to_as_far_as_it_came_and_what_is_served_fits(
+    market: Market0, folder: Path
+) -> None:
+    """Its last numbers are older than its leaves, and its last leaf is torn."""
+    run = (
+        tracing(LEAVES[:15], "$MINGA_OUTPUT_DIR/trace")
+        + f"""
+printf '%s' '{"b" * 32 * 5}torn' >> $MINGA_OUTPUT_DIR/trace/leaves.bin
+kill -9 $$
+"""
+    )
+    async with staked(market, folder) as provider, Tenant(market, provider.url) as tenant:
+        await ordered(tenant, run)
+        await tenant.ask("POST", "/start")
+        made = (await tenant.until("commitment"))[-1]["data"]
+        leaves = [*LEAVES[:15], *[b"b" * 32] * 5]
+        assert (made["root"], made["leaves"]) == (to_hex(Tree(leaves).root), 20)
+        files = {item["path"]: item for item in (await tenant.ask("GET", "/artifacts"))["files"]}
+        told = json.loads(await tenant.ask("GET", f"/blobs/{files['trace/trace.json']['blake3']}"))
+        assert told == facts(20)
+        assert await tenant.ask("GET", f"/blobs/{files['trace/leaves.bin']['blake3']}") == b"".join(leaves)
 
 
 async def test_a_contract_that_refuses_ends_the_wait_and_a_chain_that_is_away_does_not(
@@ -189,28 +223,6 @@ async def test_a_contract_that_refuses_ends_the_wait_and_a_chain_that_is_away_do
         assert told[-1]["data"]["remedy"]
         await tenant.ask("POST", "/close")
         await tenant.closed()
-
-
-async def test_the_root_is_of_whole_leaves_and_a_torn_one_is_none(folder: Path) -> None:
-    blobs = BlobStore(folder / "blobs")
-
-    def stored(data: bytes) -> str:
-        path = folder / "file"
-        path.write_bytes(data)
-        return blobs.add_file(path)
-
-    whole = stored(b"".join(LEAVES))
-    assert commitments.root_of(blobs, whole) == (Tree(LEAVES).root, 20)
-    torn = stored(b"".join(LEAVES) + b"torn")
-    assert commitments.root_of(blobs, torn) == (Tree(LEAVES).root, 20)
-    for data in (b"", b"x" * 31):
-        with pytest.raises(InvalidInput, match="0 leaves"):
-            commitments.root_of(blobs, stored(data))
-    large = stored(bytes(32 * ((1 << 20) + 1)))
-    with pytest.raises(InvalidInput, match="1048577 leaves"):
-        commitments.root_of(blobs, large)
-    with pytest.raises(NotFound):
-        commitments.root_of(blobs, "ab" * 32)
 
 
 async def test_what_was_held_is_collected_once_the_hold_is_over(market: Market0, folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from networks import UP, Net
 
 from minga.cli.world import FAULT, FAULT_MARK
 from minga.client.points import POINTS
+from traces import tracing
 
 pytestmark = [pytest.mark.slow]
 
@@ -30,7 +31,8 @@ echo done > $MINGA_OUTPUT_DIR/result
 VERIFIED = {"client.send.order", "client.commitment.checked"}
 """Points that only a job comes by whose work is verified."""
 
-TRACE = "mkdir -p $MINGA_TRACE_DIR; head -c 64 /dev/zero > $MINGA_TRACE_DIR/leaves.bin"
+TRACE = tracing([b"a" * 32] * 2)
+TRACED = ["trace/leaves.bin", "trace/states/00000000.state", "trace/trace.json"]
 
 ELSEWHERE = {
     "client.hold.seen": "a hold lasts longer than this job",
@@ -80,7 +82,7 @@ def test_a_command_that_is_killed_here_is_finished_by_the_next(
 
     report = net.json(*[word for word in words if word != "--json"])
     assert report["job"]["status"] == "done"
-    assert [item["path"] for item in report["artifacts"]] == ["result", *(["trace/leaves.bin"] if verify else [])]
+    assert [item["path"] for item in report["artifacts"]] == ["result", *(TRACED if verify else [])]
     bill = report["bill"]
     assert bill["conserved"]
     assert bill["locked"] == 0

@@ -25,16 +25,14 @@ from minga.core.errors import MingaError
 from minga.protocol.dispute import Commitment
 from minga.protocol.lease import Phase
 from minga.protocol.merkle import Tree
+from traces import tracing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(150)]
 
 STAKE = 10**9
-RUN = """
-mkdir -p $MINGA_TRACE_DIR
-for step in 1 2 3; do printf '%032d' $step >> $MINGA_TRACE_DIR/leaves.bin; sleep 0.5; done
-echo done > $MINGA_OUTPUT_DIR/result
-"""
-ROOT = to_hex(Tree([b"%032d" % step for step in (1, 2, 3)]).root)
+LEAVES = [b"%032d" % step for step in (1, 2, 3)]
+RUN = tracing(LEAVES) + "sleep 1.5; echo done > $MINGA_OUTPUT_DIR/result"
+ROOT = to_hex(Tree(LEAVES).root)
 AT_WORK = {
     "provider.journal.OrderSet", "provider.commit.computed", "provider.commit.sent", "provider.journal.Committed",
 }  # fmt: skip
@@ -102,8 +100,8 @@ async def test_a_provider_that_dies_as_it_stakes_stakes_once(stage: Stage, point
 
 
 async def test_a_provider_dies_as_it_gives_a_commitment_up(stage: Stage) -> None:
-    """Its job's trace is none; the tenant leaves, and the lease is closed all the same."""
-    broken = "mkdir -p $MINGA_TRACE_DIR; printf abc > $MINGA_TRACE_DIR/leaves.bin"
+    """Its job's trace is another than was ordered; the tenant leaves, and the lease is closed all the same."""
+    broken = tracing(LEAVES, determinism="D1")
     async with machines(stage, stake=STAKE) as (machine,):
         await machine.start("provider.journal.CommitFailed")
         async with stage.client([machine]) as client:
@@ -114,7 +112,7 @@ async def test_a_provider_dies_as_it_gives_a_commitment_up(stage: Stage) -> None
             status = await ended(handle)
             assert status.phase == "failed", status
             (lease,) = JobReader(client.home, client.journal, handle.id).state.leases
-            assert lease.left == "bad-result: its trace has 0 leaves"
+            assert lease.left == "no-trace: the trace has determinism D1, ordered was D0"
             await machine.stop()
             await check_books(stage, client, handle, [machine], before)
 

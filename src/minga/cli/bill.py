@@ -37,7 +37,8 @@ def print_bill(found: Any) -> None:
         for lease in found.leases
     ]  # fmt: skip
     if spent:
-        print_table((">#", "provider", "~vouchers", "~seconds by state", "~not paid, because", "~ended"), spent, "")
+        times = (">#", "provider", "~vouchers", "~seconds by state", "~not paid, because", "~ended")
+        print_table(times, spent, "")
     print_facts(
         [
             ("deposited", usd(found.deposited)),

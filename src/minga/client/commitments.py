@@ -2,10 +2,10 @@
 
 | what came back                    | and the chain                          | then                                    |
 |-----------------------------------|----------------------------------------|-----------------------------------------|
-| a trace                           | a commitment to it                     | the results count                       |
-| a trace                           | none in time, or to other leaves       | `bad-result`: the provider is left      |
-| none, and the job ended well      |                                        | `no-trace`: the provider is left        |
-| none, of a job that failed or was stopped |                                | the results count: there may be none    |
+| a trace, as it was ordered        | a commitment to it                     | the results count                       |
+| a trace, as it was ordered        | none in time, or to other leaves       | `bad-result`: the provider is left      |
+| none, or another, and the job ended well |                                 | `no-trace`: the provider is left        |
+| none, or another, of a job that failed or was stopped |                    | the results count: there may be none    |
 
 Does not know: whether the work was done right; that is for whoever does a part of it again. Rule: the file that is
 hashed is the one that came back. (That a commitment is for the work ordered, the contract checks: by our signature.)
@@ -22,20 +22,21 @@ import anyio
 from minga.chain.chain import Chain
 from minga.client import points
 from minga.client.order import Order
-from minga.client.verified import LEAVES
 from minga.core.crypto import Hash32, to_hex
 from minga.core.effects import Clock
-from minga.core.errors import NetworkError, ProviderError
+from minga.core.errors import InvalidInput, NetworkError, ProviderError
 from minga.core.spec import FileEntry
+from minga.core.work import Trace
 from minga.protocol.dispute import Commitment
 from minga.protocol.job_moves import NO_TRACE
 from minga.protocol.job_state import Lease
 from minga.protocol.merkle import LEAVES_MAX, Tree
+from minga.verify.leaves import FACTS_BYTES_MAX, LEAF_BYTES
+from minga.verify.ordered import FACTS, LEAVES, check_ordered
 
 COMMIT_S = 120.0
 """Seconds that a provider has for its commitment once its results are here; an unreachable chain's do not count."""
 
-LEAF_BYTES = 32
 ELSEWHERE = "the job goes on elsewhere"
 
 
@@ -49,7 +50,7 @@ class BadResult(ProviderError):
 
 
 class NoTrace(ProviderError):
-    """A verified job that ended well and left no trace."""
+    """A verified job that ended well and did not leave the trace that was ordered."""
 
     code = NO_TRACE
 
@@ -71,15 +72,17 @@ class Commitments:
 
         Raises:
             BadResult: no commitment in time, or one to something else.
-            NoTrace: the job ended well without a trace.
+            NoTrace: the job ended well without the trace that was ordered.
         """
         if self._order.verify is None:
             return
-        if not any(entry.path == LEAVES for entry in files):
+        trace = Trace.parse(self._order.verify["trace"])
+        try:
+            root, count = await anyio.to_thread.run_sync(root_of, trace, files, folder)
+        except InvalidInput as error:
             if lease.exit_code == 0 and not lease.stopping:
-                raise NoTrace("the job left no trace", "use `minga.trace` in the job")
+                raise NoTrace(error.fact, error.remedy) from None
             return
-        root, count = await anyio.to_thread.run_sync(root_of, folder / LEAVES)
         made = await self._committed(lease)
         if (made.root, made.leaves) != (root, count):
             raise BadResult(
@@ -111,17 +114,15 @@ class Commitments:
         return self._chain.view.commitments.get(channel)
 
 
-def root_of(path: Path) -> tuple[str, int]:
-    """The root over a file of leaves, and their number. Blocking.
-
-    A last leaf that a kill cut off is none.
+def root_of(trace: Trace, files: list[FileEntry], folder: Path) -> tuple[str, int]:
+    """The root over the leaves of the trace among `files`, which lie in `folder`, and their number. Blocking.
 
     Raises:
-        BadResult: it is not 1 … 2**20 hashes of 32 bytes.
+        InvalidInput: there is none, it is not whole, or it is not as it was ordered.
     """
-    count = path.stat().st_size // LEAF_BYTES
-    if not 1 <= count <= LEAVES_MAX:
-        raise BadResult(f"its trace has {count} leaves", ELSEWHERE)
-    data = path.read_bytes()
-    leaves = [data[at * LEAF_BYTES : (at + 1) * LEAF_BYTES] for at in range(count)]
-    return to_hex(Tree(leaves).root), count
+    sizes = {entry.path: entry.bytes for entry in files}
+    for name, most in ((FACTS, FACTS_BYTES_MAX), (LEAVES, LEAF_BYTES * LEAVES_MAX)):
+        if sizes.get(name, most + 1) > most:
+            raise InvalidInput("the job left no trace", "use `minga.trace` in the job")
+    leaves = check_ordered(trace, (folder / FACTS).read_bytes(), (folder / LEAVES).read_bytes(), sizes.keys())
+    return to_hex(Tree(leaves).root), len(leaves)

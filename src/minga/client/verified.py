@@ -22,6 +22,7 @@ import minga
 from minga.client.jobspec import JobSpec, Verify
 from minga.core.errors import InvalidInput
 from minga.core.work import Trace
+from minga.verify.ordered import FOLDER
 
 if TYPE_CHECKING:
     from minga.client.folder import Artifact
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
 LIBRARY = "/job/home/.minga/library"
 """Where the trace library is inside the job."""
-
-TRACE = "trace"
-"""The folder of the trace among what the job leaves."""
-
-LEAVES = f"{TRACE}/leaves.bin"
-"""The state hashes, 32 bytes each."""
 
 PINS: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
@@ -80,7 +75,7 @@ def verified_of(order: Order, artifacts: Iterable[Artifact]) -> tuple[str, str, 
     if order.verify is None:
         return None
     sent = sum(int(item["bytes"]) for item in order.inputs if item["target"] == LIBRARY)
-    traced = sum(item.bytes for item in artifacts if item.path.startswith(f"{TRACE}/"))
+    traced = sum(item.bytes for item in artifacts if item.path.startswith(f"{FOLDER}/"))
     return str(order.verify["mode"]), str(order.verify["trace"]["determinism"]), sent, traced
 
 
@@ -97,7 +92,7 @@ def variables(spec: JobSpec) -> dict[str, str]:
         **(PINS if verify.determinism == "D0" else {}),
         **own,
         "PYTHONPATH": path,
-        "MINGA_TRACE_DIR": f"/job/out/{TRACE}",
+        "MINGA_TRACE_DIR": f"/job/out/{FOLDER}",
         "MINGA_TRACE_EVERY": str(verify.every),
         "MINGA_TRACE_KEEP": str(verify.keep),
         "MINGA_TRACE_DETERMINISM": verify.determinism,

@@ -22,12 +22,11 @@ from minga.protocol.wire import AuditedLease, AuditLogin
 from minga.provider.court import Court
 from minga.provider.lease import LeaseRun, World
 from minga.provider.tokens import CLOCK_TOLERANCE_S, TOKEN_SECONDS, Bucket, token_hash
+from minga.verify.ordered import FOLDER
 
 LOGINS_PER_MINUTE = 60
 TOKENS_MAX = 1024
 NONCES_MAX = 4096
-TRACE = "trace/"
-"""Files of a job's output below this folder are its trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +132,4 @@ class Audits:
 
 def trace_files(run: LeaseRun) -> list[dict[str, Any]]:
     """The files of the job's trace, as `spec.FileEntry` values."""
-    return [item for item in run.state.files if item["path"].startswith(TRACE)]
+    return [item for item in run.state.files if item["path"].startswith(f"{FOLDER}/")]

@@ -12,9 +12,7 @@ from __future__ import annotations
 from minga.core.errors import Conflict
 from minga.provider import events as ev
 from minga.provider.turn import Turn
-
-LEAVES = "trace/leaves.bin"
-"""The file of a job's output that holds the hashes of its states."""
+from minga.verify.ordered import LEAVES
 
 
 def order_set(turn: Turn, event: ev.OrderSet) -> None:

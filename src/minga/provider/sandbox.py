@@ -25,6 +25,7 @@ from minga.provider import events as ev
 from minga.provider.agent import ALIVE, PROVIDERS_FAULT
 from minga.provider.checkpoints import CheckpointWatch
 from minga.provider.collect import ProgressTail, collect_artifacts
+from minga.provider.commitments import make_whole
 from minga.provider.events import Event
 from minga.provider.gauge import Gauge, Reading
 from minga.provider.metering import Stopwatch, crosses, next_due
@@ -131,8 +132,11 @@ class Sandbox:
         if manifest.checkpoint:
             await self._take_checkpoint(handle)
         found = await collect_artifacts(handle, lease.place.blobs, manifest.outputs, manifest.size.disk_bytes)
+        files = found.files
+        if lease.state.order is not None:
+            files = await anyio.to_thread.run_sync(make_whole, lease.place, files)
         reach("provider.collect.copied")
-        await lease.happen(ev.Collected(found.files, found.warnings))
+        await lease.happen(ev.Collected(files, found.warnings))
 
     # ------------------------------------------------------------------------------------------------------ starting
 
