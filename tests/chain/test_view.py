@@ -20,9 +20,11 @@ from minga.chain.contract_events import (
     Registered,
     ToppedUp,
 )
+from minga.chain.dispute_events import Challenged, Committed, Finished
 from minga.chain.view import View
 from minga.core.crypto import ZERO_ADDRESS, Address, Hash32
 from minga.core.units import Amount
+from minga.protocol.dispute import Commitment
 from minga.protocol.lease import How, Lease, Phase
 
 TENANT, PROVIDER, VALIDATOR = (Address(f"0x{number:040x}") for number in (1, 2, 3))
@@ -125,3 +127,19 @@ def test_ended_leases_are_listed_once_they_are_closed() -> None:
 
 def test_events_of_leases_that_were_never_seen_change_nothing() -> None:
     assert view_of(Extended(LEASE.id, 5), closed(0), Owed(TENANT, Amount(1))) == View()
+
+
+def test_commitments_are_known_by_channel_and_games_while_they_are_open() -> None:
+    made = Commitment(LEASE.channel, PROVIDER, TENANT, MACHINE, MACHINE, 20, Amount(1000), 500)
+    none = (Amount(0),) * 5
+    begun = [
+        OPENED, Committed(LEASE.channel, PROVIDER, TENANT, made), Challenged(1, LEASE.channel, VALIDATOR, False, 7),
+        Challenged(2, LEASE.channel, TENANT, True, 7),
+    ]  # fmt: skip
+    view = view_of(*begun)
+    assert view.commitments == {LEASE.channel: made}
+    assert view.games == {1: LEASE.channel, 2: LEASE.channel}
+    ended = Finished(1, LEASE.channel, 1, *none)
+    assert view_of(*begun, ended).games == {2: LEASE.channel}
+    assert view_of(*begun, ended, Finished(2, LEASE.channel, 3, *none)).games == {}
+    assert view_of(OPENED).commitments == {}

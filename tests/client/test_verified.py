@@ -18,6 +18,7 @@ from minga.chain.local import start_local, stop_local
 from minga.client.jobspec import JobSpec, Verify
 from minga.client.reader import JobReader
 from minga.client.tenant import AsyncClient
+from minga.client.verdicts import AWAY_S
 from minga.core.crypto import PrivateKey, keccak, to_hex
 from minga.core.errors import NoMatch
 from minga.protocol.dispute import SHORT, Commitment
@@ -228,6 +229,23 @@ async def test_a_hold_that_nobody_disputes_is_released_and_the_gas_comes_home(st
         assert await tokens(client, own.tenant.address) == 10**9 - bill.paid - bill.fee
         wallet = handle._reader.folder.wallet().address
         assert await client._chain.balance(wallet) < await client._chain.gas_cost(60_000)
+
+
+async def test_a_hold_whose_provider_vanished_ends_all_the_same(stage: Stage, tmp_path: Path) -> None:
+    async with (
+        alone(stage, tmp_path / "chain") as own,
+        own.providers(stake=STAKE) as providers,
+        own.client(providers) as client,
+    ):
+        handle = await client.submit(audited())
+        assert (await ended(handle)).phase == "done"
+        held = (await handle.bill()).held
+        providers[0].vanish()
+        await later(client, 2 * SHORT.window + AWAY_S + 5)
+        await served(client, handle)
+        bill = await handle.bill()
+        assert (bill.leases[0].released, bill.conserved) == (held, True)
+        assert await tokens(client, own.tenant.address) == 10**9 - bill.paid - bill.fee
 
 
 async def convict(own: Stage, client: AsyncClient, made: Commitment) -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import anyio
 import pytest
+from auditors import staked
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from tenants import FastClock, Market0, running
 
-from fixtures import eventually
+from fixtures import SystemClock, eventually
 from minga.core.errors import InvalidInput
+from minga.explorer.app import board_app
+from minga.explorer.board import OfferBook
 from minga.protocol.wire import OfferBundle
 from minga.transport.errors import error_body
 from minga.transport.http import serve
@@ -60,10 +63,6 @@ async def test_boards_get_signed_offers_again_and_again(market: Market0, folder:
 
 async def test_a_board_that_lost_its_memory_shows_the_same_offer_again_in_20_seconds(market: Market0, folder: Path):
     """And one that did not is left as it is: nothing is signed for it."""
-    from fixtures import SystemClock
-    from minga.explorer.app import board_app
-    from minga.explorer.board import OfferBook
-
     domain, clock, fast = market.network.spec.domain, SystemClock(), FastClock(10)
     book = OfferBook(domain)
     async with serve(board_app(book, clock), "127.0.0.1", 0) as board:
@@ -108,3 +107,18 @@ async def test_a_changed_epoch_is_followed_by_a_new_offer(market: Market0, folde
                 (served,) = (await http.get("/v1/offers")).json()["offers"]
         assert served["offer"]["epoch"] == 1
         assert OfferBundle.parse(served).offer_hash() not in first
+
+
+async def test_both_offers_of_a_staked_provider_are_posted_and_both_are_withdrawn(
+    market: Market0, folder: Path
+) -> None:
+    book = OfferBook(market.network.spec.domain)
+    async with serve(board_app(book, SystemClock()), "127.0.0.1", 0) as board:
+        async with staked(market, folder, boards=(board.url,)):
+            await eventually(lambda: len(book) == 2)
+            shown = [OfferBundle.parse(line).offer for line in book.lines().splitlines()]
+            assert {offer.hold_bps for offer in shown} == {0, 1000}
+            live = {offer.arbiter: offer.valid_until for offer in shown}
+        last = [OfferBundle.parse(line).offer for line in book.lines().splitlines()]
+        assert {offer.arbiter for offer in last} == live.keys()
+        assert all(offer.valid_until < live[offer.arbiter] - 300 for offer in last), "they expire in a moment"

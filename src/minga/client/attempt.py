@@ -395,7 +395,7 @@ class Attempt:
         await self.ask(lambda: self.api.stop(reason, grace_s))
         points.reach("client.stop.asked")
 
-    async def gather(self, after: int, judge: Judge) -> ev.Event:
+    async def gather(self, after: int, judge: Judge | None = None) -> ev.Event:
         """Fetch what the job left: artifacts, the newest checkpoint, the rest of the log.
 
         `judge` may refuse the results, by an error, before they count as the job's.
@@ -422,11 +422,12 @@ class Attempt:
             async for _ in self.api.events(FAR):
                 continue
 
-    async def _bring(self, newest: tuple[int, Checkpoint] | None, judge: Judge) -> None:
+    async def _bring(self, newest: tuple[int, Checkpoint] | None, judge: Judge | None) -> None:
         files: list[FileEntry] = await self.ask(self.api.artifacts)
         scratch = self.means.folder.scratch(f"artifacts-{self.number}")
         await self._fetch(files, scratch)
-        await judge(files, scratch)
+        if judge is not None:
+            await judge(files, scratch)
         try:
             await anyio.to_thread.run_sync(self.means.folder.keep_artifacts, scratch, files)
         except DiskFull as error:

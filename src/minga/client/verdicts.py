@@ -4,7 +4,8 @@
 |------------------------------------------------|------------------------------------------------------------------|
 | the commitment is condemned, the pay still held | `apply`: it comes back to the job wallet                         |
 | Disputes owes the job wallet                   | `withdraw`: our share of the slashed stake                       |
-| the hold is over, and no game is open          | done; the provider has its pay                                   |
+| the hold is over for an hour, its provider away | `finish_hold`: it has its pay, and we the gas that was kept      |
+| the hold is ended, and no game is open         | done                                                             |
 
 Does not know: how a game is played, nor whether the work was right. Rule: every step may be done by somebody else, or
 have been done before; what is counted is what the chain says in the end.
@@ -13,6 +14,7 @@ have been done before; what is counted is what the chain says in the end.
 from __future__ import annotations
 
 from minga.chain.chain import Chain
+from minga.chain.contracts import Market
 from minga.chain.disputes import Disputes
 from minga.client import points
 from minga.client.wallet import Note
@@ -22,6 +24,9 @@ from minga.core.errors import ContractError
 from minga.core.units import Amount
 from minga.protocol.job_events import HoldEnded
 from minga.protocol.lease import Lease
+
+AWAY_S = 3600
+"""Seconds after the end of a hold for which its provider may take to collect it."""
 
 POLL_MAX_S = 30.0
 """A hold lasts for days: nobody waits at the screen for its end."""
@@ -53,7 +58,19 @@ class Verdicts:
                 ended = record.hold_ended
                 return HoldEnded(lease.attempt, ended.to_tenant, ended.to_provider, Amount(awarded))
             await self._clock.sleep(pause_s)
+            if record is not None and record.closed_at is not None and record.hold_ended is None and not is_open:
+                await self._finish(lease, record.closed_at + lease.hold_seconds)
             pause_s = min(2 * pause_s, POLL_MAX_S)
+
+    async def _finish(self, lease: Lease, over_at: int) -> None:
+        """End a hold whose provider does not: money that nobody fetches would keep the job for ever."""
+        if await self._chain.time() < over_at + AWAY_S:
+            return
+        try:
+            call = Market(self._chain.spec.deployment.market).finish_hold(lease)
+            self._note(await self._chain.send(f"finish-hold/{lease.attempt}", call, self._key), "finish_hold")
+        except ContractError:
+            return  # the provider came back
 
     async def _carry_out(self, lease: Lease) -> int:
         """Do what a conviction lets us do; token units that came from the provider's stake."""

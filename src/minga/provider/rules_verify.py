@@ -60,3 +60,6 @@ def commit_failed(turn: Turn, event: ev.CommitFailed) -> None:
 def _check_due(turn: Turn) -> None:
     if not turn.state.committing:
         raise Conflict("no commitment is due", "look at the lease's status")
+
+
+__all__ = ["LEAVES", "begin_commit", "commit_failed", "committed", "order_set"]
