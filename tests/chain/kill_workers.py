@@ -35,7 +35,7 @@ def run(work: str, folder: str, name: str, fault: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     install(die)
-    works = {"register": register, "bumped": bumped, "resent": resent, "start": start}
+    works = {"register": register, "bumped": bumped, "resent": resent, "start": start, "folded": folded}
     anyio.run(works[work], Path(folder), key_of(name))
 
 
@@ -62,6 +62,16 @@ async def resent(folder: Path, key: PrivateKey) -> None:
             await chain.rpc.request("anvil_reorg", 1, [])
             await chain.poll()
     await register(folder, key)
+
+
+async def folded(folder: Path, key: PrivateKey) -> None:
+    """`register`, bury it under two hundred blocks, and read on: its events are folded on disk."""
+    await register(folder, key)
+    spec = ChainSpec.load(folder / "chain.json")
+    async with open_chain(spec, folder / "state", SystemClock()) as chain:
+        await chain.rpc.request("anvil_mine", hex(200))
+        chain.acknowledge(await chain.poll())
+        assert chain.view.providers[key.address].uri == "uri"
 
 
 async def bumped(folder: Path, key: PrivateKey) -> None:

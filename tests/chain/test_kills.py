@@ -34,6 +34,7 @@ REGISTER = [f"chain.send.{name}" for name in SENDING] + [f"chain.events.{name}" 
 STARTING = ["chain.local.started", "chain.local.funded", "chain.local.deployed", "chain.local.saved"]
 RESENDING = ["chain.resend.broadcast", "chain.events.rewound"]
 BUMPING = ["chain.bump.journaled"]
+FOLDING = ["chain.events.folded"]
 
 
 def work(kind: str, folder: Path, name: str, fault: str = "") -> int | None:
@@ -53,7 +54,7 @@ async def in_process(kind: str, folder: Path, name: str, fault: str = "") -> int
 
 
 def test_every_point_of_the_package_is_walked() -> None:
-    walked = {*REGISTER, *STARTING, *RESENDING, *BUMPING}
+    walked = {*REGISTER, *STARTING, *RESENDING, *BUMPING, *FOLDING}
     assert walked == {point for point in POINTS if point.startswith("chain.")}
     assert len(walked) >= 10
 
@@ -97,6 +98,20 @@ async def test_killed_while_repairing_a_reorg(own_chain: LocalChain, tmp_path: P
     own_chain.spec.save(tmp_path / "chain.json")
     assert await in_process("resent", tmp_path, point, point) == -signal.SIGKILL
     assert await in_process("resent", tmp_path, point, point) == 0
+    await check(LocalNetwork(own_chain.folder, own_chain.spec), tmp_path, point, transactions=2)
+
+
+@pytest.mark.parametrize("point", FOLDING)
+async def test_killed_while_folding_on_disk(own_chain: LocalChain, tmp_path: Path, point: str) -> None:
+    await own_chain.fund(kill_workers.key_of(point).address, point)
+    own_chain.spec.save(tmp_path / "chain.json")
+    assert await in_process("folded", tmp_path, point, point) == -signal.SIGKILL
+    assert await in_process("folded", tmp_path, point, point) == 0
+    async with open_chain(own_chain.spec, tmp_path / "state", SystemClock()) as chain:
+        await chain.poll()
+        assert chain.view.kept is not None
+        assert chain.view.kept.block() > 100
+        assert chain.view.providers[kill_workers.key_of(point).address].uri == "uri"
     await check(LocalNetwork(own_chain.folder, own_chain.spec), tmp_path, point, transactions=2)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from minga.chain.abi import load_interface
 from minga.chain.blocks import Log
 from minga.chain.chain import ContractEvent, Deployment
-from minga.chain.dispute_events import DISPUTE_EVENTS, Committed, Kept
+from minga.chain.dispute_events import DISPUTE_EVENTS, AwardWithdrawn, Committed, Kept
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
 from minga.protocol.dispute import Commitment
@@ -227,7 +227,7 @@ EVENTS: dict[str, dict[str, type[ContractEvent]]] = {
     "Market": {kind.__name__: kind for kind in _MARKET_EVENTS},
     "Registry": {kind.__name__: kind for kind in _REGISTRY_EVENTS},
     "Token": {"Transfer": Transfer},
-    "Disputes": {kind.__name__: kind for kind in (*DISPUTE_EVENTS, Withdrawn)},
+    "Disputes": {kind.__name__: kind for kind in DISPUTE_EVENTS} | {"Withdrawn": AwardWithdrawn},
     "BlockBeacon": {"Kept": Kept},
 }
 """Contract → event name → class; total over Market, Registry, Disputes and BlockBeacon."""

@@ -184,7 +184,16 @@ DISPUTE_EVENTS: tuple[type[ContractEvent], ...] = (
     Committed, Challenged, Expanded, Picked, LeafOpened, Deepened, OperatorsShown, OperatorOpened, DrawAwaited, Drawn,
     VoteCommitted, VoteRevealed, Appealed, Finished, Fined, Applied, Joined, Left,
 )  # fmt: skip
-"""All but Withdrawn, which Market has too."""
+"""All but Withdrawn, whose name Market uses too: `AwardWithdrawn` here."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwardWithdrawn(ContractEvent):
+    """Disputes' Withdrawn: what a game left for its owner went to `receiver`."""
+
+    owner: Address
+    receiver: Address
+    amount: Amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from typing import Protocol
 from minga.chain.blocks import Header, Log
 from minga.chain.chain import Changes, Deployment, Position, Seen
 from minga.chain.contract_events import decode_event
-from minga.chain.eventstore import EventStore, Stored
+from minga.chain.eventstore import EventStore, Stored, stored
 from minga.chain.view import View
 from minga.core.crypto import ZERO_HASH
 from minga.core.errors import BadAnswer, RpcUnavailable
 from minga.core.faults import declare, reach
+from minga.protocol.reliability import Rules
 
 declare(
     {
@@ -30,11 +31,14 @@ declare(
         "chain.events.stored": "new blocks and logs are on disk",
         "chain.events.offered": "it is on disk that events go to the consumer; it has not got them",
         "chain.events.acknowledged": "it is on disk that the consumer has them",
+        "chain.events.folded": "the fold of the first blocks on disk has come further",
     }
 )
 
 NEAR = 64
-"""Blocks below the head that are kept one by one."""
+"""Blocks below the head that are kept one by one; those below them are folded on disk, until a reorg comes there."""
+FOLD_BLOCKS = 32
+"""So many new blocks at least are folded at once."""
 RANGE = (1, 10_000)
 """Fewest and most blocks that one range of logs covers; adapted to what the node bears."""
 
@@ -71,6 +75,7 @@ class EventReader:
         self._store = store
         self._deployment = deployment
         self._confirmations = confirmations
+        self._rules = Rules.of(deployment.decimals)
         self._range = RANGE[1]
         self._viewed = -1
         self._last: Header | None = None
@@ -170,10 +175,39 @@ class EventReader:
         undos = self._store.undos()
         moved = undos != self._undos and not (self._last and self._store.holds(self._last))
         if moved or upto < self._viewed:
-            self.view, self._viewed = View(), -1
+            self._begin(upto)
         self._last, self._undos = self._store.block_upto(upto), undos
-        self.view.apply(self._seen(self._store.logs(self._viewed + 1, upto)))
-        self._viewed = upto
+        if self._viewed < 0:  # else the fold follows the view, so that the view stays
+            self._fold(upto)
+        while True:
+            if self._viewed < self._store.fold.block() <= upto:
+                self._begin(upto)
+            first = self._viewed + 1
+            self.view.apply(self._seen(self._store.logs(first, upto)))
+            self._viewed = upto
+            if self.view.kept is None or self._store.fold.block() < first:
+                break
+            self._begin(upto)  # another process folded on meanwhile: what was read may be counted twice
+        self._fold(upto)
+
+    def _begin(self, upto: int) -> None:
+        """A new view: of what is folded, if that is not more than may be seen."""
+        folded = self._store.fold.block()
+        if 0 <= folded <= upto:
+            beside = self._seen(self._store.logs_beside(self._deployment.market, folded))
+            self.view, self._viewed = View.over(self._store.fold, beside), folded
+        else:
+            self.view, self._viewed = View(), -1
+
+    def _fold(self, upto: int) -> None:
+        """Fold on disk what lies `NEAR` blocks deep, if that is worth a transaction."""
+        tip, fold = self._store.tip(), self._store.fold
+        upto = min(upto, tip.number - NEAR if tip else -1)
+        if upto - fold.block() < FOLD_BLOCKS:
+            return
+        while fold.advance(upto, lambda rows: self._seen([stored(row) for row in rows]), self._rules):
+            reach("chain.events.folded")
+        reach("chain.events.folded")
 
     def _offer(self, upto: int) -> Changes:
         undone, mark = self._store.undone()

@@ -2,7 +2,7 @@
 
 Does not know nodes or what logs mean. Rules: a block's logs come and go with it; a log that was offered and whose block
 went stays in `undone` until that is acknowledged; several processes may read on in one file, and what one of them did
-since the other looked is not done again.
+since the other looked is not done again. The same file keeps the fold of its first blocks (`fold`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minga.chain.blocks import Header, Log
+from minga.chain.foldstore import SCHEMA, FoldStore
 from minga.chain.journal import open_database, transaction, translated
 from minga.core.crypto import Address, Hash32
 
@@ -42,8 +43,9 @@ class EventStore:
             DiskFull: there is no room.
             InternalError: the file is damaged or not ours.
         """
-        self._lock = threading.Lock()
-        self._db = open_database(path, _SCHEMA)
+        self._lock = threading.RLock()
+        self._db = open_database(path, _SCHEMA + SCHEMA)
+        self.fold = FoldStore(self._db, self._lock)
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -101,6 +103,8 @@ class EventStore:
             self._db.execute("DELETE FROM block WHERE number >= ?", (number,))
             for name in ("offered", "acknowledged"):
                 self._set(name, min(self._cursor(name), number - 1))
+            if number <= self.fold.block():
+                self.fold.forget()
 
     def undos(self) -> int:
         """A number that changes whenever blocks are forgotten, whichever process does it."""
@@ -115,14 +119,20 @@ class EventStore:
         """Logs of blocks `first` … `last` in chain order."""
         query = f"SELECT {_FIELDS} FROM log WHERE block BETWEEN ? AND ? ORDER BY block, idx"
         with self._lock, translated():
-            return [_log(row) for row in self._db.execute(query, (first, last))]
+            return [stored(row) for row in self._db.execute(query, (first, last))]
+
+    def logs_beside(self, address: Address, last: int) -> list[Stored]:
+        """Logs of blocks up to `last` that are not of the contract at `address`, in chain order."""
+        query = f"SELECT {_FIELDS} FROM log WHERE address != ? AND block <= ? ORDER BY block, idx"
+        with self._lock, translated():
+            return [stored(row) for row in self._db.execute(query, (address, last))]
 
     def undone(self) -> tuple[list[Stored], int]:
         """Logs to take back, in that order, and the mark that acknowledges them."""
         query = f"SELECT {_FIELDS}, id FROM undone ORDER BY id"
         with self._lock, translated():
             rows = self._db.execute(query).fetchall()
-        return [_log(row[:-1]) for row in rows], int(rows[-1][-1]) if rows else 0
+        return [stored(row[:-1]) for row in rows], int(rows[-1][-1]) if rows else 0
 
     def offered(self) -> int:
         """The highest block whose events may have reached the consumer."""
@@ -161,7 +171,8 @@ def _row(log: Log, time: int) -> Sequence[Any]:
     return (log.block, log.index, log.block_hash, log.transaction, log.address, topics, log.data, time)
 
 
-def _log(row: Sequence[Any]) -> Stored:
+def stored(row: Sequence[Any]) -> Stored:
+    """A row of the table of logs."""
     block, index, block_hash, tx, address, topics, data, time = row
     names = tuple(Hash32(topic) for topic in topics.split(",") if topic)
     return Log(block, Hash32(block_hash), Hash32(tx), index, Address(address), names, bytes(data)), time

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from minga.chain.chain import ContractEvent, Seen
-from minga.chain.contract_events import Slashed, Staked, UnstakeStarted, Withdrawn
+from minga.chain.contract_events import Slashed, Staked, UnstakeStarted
 from minga.chain.dispute_events import (
     Appealed,
     Applied,
+    AwardWithdrawn,
     Challenged,
     Committed,
     Deepened,
@@ -121,7 +122,7 @@ class Games:
             case Committed() as event:
                 self.committed_in[event.channel] = seen.at.block
                 self.providers[event.channel] = event.provider
-            case Withdrawn() as event:
+            case AwardWithdrawn() as event:
                 self.withdrawn[event.owner] = self.withdrawn.get(event.owner, 0) + event.amount
             case Challenged() as event:
                 made = GameRecord(event.game, event.channel, event.challenger, event.end, event.pool, seen.at.time)

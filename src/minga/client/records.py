@@ -1,8 +1,8 @@
 """What the chain says of providers, for one client: its events, and complaints that have a lease behind them.
 
-Only what is new is taken in: leases that ended since the last look, complaints not seen before. A reorg gives the chain
-another view; then all is taken in again. Reading is bounded in time and stops nobody from buying: what is not read now
-is read at the next look.
+Only what is new is taken in: leases that ended since the last look, complaints not seen before; what the chain's view
+keeps folded on disk is not even read. A reorg gives the chain another view; then all that is not kept is taken in anew.
+Reading is bounded in time and stops nobody from buying: what is not read now is read at the next look.
 
 Rule: a complaint is believed when the chain knows its lease, with this provider and this signer, and the signature is
 good; a board's word counts for nothing.
@@ -19,13 +19,12 @@ import anyio.abc
 import httpx
 
 from minga.chain.chain import Chain, ChainSpec
-from minga.chain.view import LeaseRecord, View
+from minga.chain.view import View, fact_of
 from minga.client import complaints
 from minga.core.crypto import Address, Hash32
 from minga.core.effects import Clock
 from minga.core.errors import InvalidSignature, MingaError, NotFound, RpcUnavailable
 from minga.protocol.complaint import SignedComplaint
-from minga.protocol.lease import How
 from minga.protocol.matching import Reliability, unknown
 from minga.protocol.reliability import Fact, Ledger, Record, Rules
 
@@ -33,26 +32,6 @@ READ_S = 3.0
 """Seconds that reading the chain on, or a board's complaints, may hold up an answer."""
 
 COMPLAINTS_FRESH_S = 30.0
-
-
-def fact_of(record: LeaseRecord) -> Fact:
-    """What the record of reliability needs of a lease that is CLOSED."""
-    lease, closed = record.lease, record.closed
-    assert closed is not None
-    assert record.closed_at is not None
-    return Fact(
-        lease_id=lease.id,
-        tenant=lease.tenant,
-        provider=lease.provider,
-        price_per_hour=lease.price_per_hour * lease.units,
-        worth=closed.settled,
-        fee=closed.fee,
-        opened_at=lease.opened_at,
-        closed_at=record.closed_at,
-        provider_said=closed.why if closed.how == How.CLOSE else None,
-        tenant_said=record.tenant_said,
-        taken_back=record.hold_ended.to_tenant if record.hold_ended else 0,
-    )
 
 
 class Follower:
@@ -63,19 +42,27 @@ class Follower:
         self._domain = spec.domain
         self._rules = Rules.of(spec.deployment.decimals)
         self._view = View()
+        self._folded = -1
         self._taken = 0
         self._believed: dict[tuple[Hash32, int], SignedComplaint] = {}
         self.ledger = Ledger(self._rules)
 
     def follow(self, view: View) -> None:
-        """Take in what `view` has and did not have before. O(new leases); all of them after a reorg."""
-        if view is not self._view:
-            self._view, self._taken, self.ledger = view, 0, Ledger(self._rules)
-            for complaint in self._believed.values():
-                self._apply(complaint)
-        for lease_id in view.ended[self._taken :]:
-            self.ledger.end(fact_of(view.leases[lease_id]))
-        self._taken = len(view.ended)
+        """Take in what `view` has and did not have before. O(new leases); all that is not kept after a reorg, and when
+        what is kept has come further, by this process or another.
+        """
+        while True:
+            folded = view.kept.block() if view.kept else -1
+            if view is not self._view or folded != self._folded:
+                self._view, self._folded, self._taken = view, folded, 0
+                self.ledger = Ledger(self._rules, view.kept)
+                for complaint in self._believed.values():
+                    self._apply(complaint)
+            for lease_id in view.ended[self._taken :]:
+                self.ledger.end(fact_of(view.leases[lease_id]))
+            self._taken = len(view.ended)
+            if view.kept is None or view.kept.block() == folded:
+                return
 
     def hear(self, complaints: Iterable[SignedComplaint]) -> int:
         """Take in complaints that prove themselves against the view followed; returns how many were new."""

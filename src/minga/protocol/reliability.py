@@ -17,19 +17,23 @@ paid. The constants are the prior: a new provider is one that kept 8 of 10 dolla
 | a reclaim counts as kept, and as an interruption     | the offer said that it may come                         |
 
 Knows facts of leases; does not know chains, boards or clocks (`as_of` is chain time). Rule: the same facts and
-complaints give the same record in whatever order they come; all of it is integers.
+complaints give the same record in whatever order they come, and whether or not some were folded before and are kept
+(`KeptLedger`); all of it is integers. Whoever changes what a fact weighs changes `FORMULA`; kept folds are made anew.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from minga.core.units import DAY
 from minga.protocol.complaint import FAULTS
 from minga.protocol.lease import Why
 
+FORMULA = 1
+"""Of what is folded: `tally_of`, caps, weeks and counts."""
 PPM = 1_000_000
 WEEK = 7 * DAY
 HALF_LIFE_WEEKS = 12
@@ -181,37 +185,98 @@ def worth_to_reach(ppm: int, rules: Rules) -> int:
 
 
 @dataclass(slots=True)
-class _Provider:
-    """What is kept of one provider: its facts, and sums that a new fact changes in constant time."""
+class Sums:
+    """What is summed up of one provider: tallies by week after each tenant's cap, counts, tenants, first and last."""
 
+    by_week: dict[int, Tally] = field(default_factory=dict)
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    tenants: int = 0
+    first: int = 0
+    last: int = 0
+
+
+class KeptLedger(Protocol):
+    """Facts that were folded before, without complaints, and are kept somewhere."""
+
+    def sums(self, provider: str) -> Sums | None:
+        """A provider's sums, the caller's own; None when no lease of it ended."""
+        ...
+
+    def tally(self, provider: str, tenant: str, week: int) -> Tally | None:
+        """What a tenant's leases of a week weigh, before the cap."""
+        ...
+
+    def has_tenant(self, provider: str, tenant: str) -> bool:
+        """Whether a lease between the two ended."""
+        ...
+
+    def fact(self, lease_id: str) -> Fact | None:
+        """A lease that ended."""
+        ...
+
+    def facts(self, provider: str) -> list[Fact]:
+        """All leases of a provider that ended."""
+        ...
+
+    def sellers(self) -> list[str]:
+        """Every provider of which a lease ended."""
+        ...
+
+
+class _Nothing:
+    """A `KeptLedger` without a fact."""
+
+    def sums(self, provider: str) -> Sums | None:
+        return None
+
+    def tally(self, provider: str, tenant: str, week: int) -> Tally | None:
+        return None
+
+    def has_tenant(self, provider: str, tenant: str) -> bool:
+        return False
+
+    def fact(self, lease_id: str) -> Fact | None:
+        return None
+
+    def facts(self, provider: str) -> list[Fact]:
+        return []
+
+    def sellers(self) -> list[str]:
+        return []
+
+
+@dataclass(slots=True)
+class _Provider:
+    """One provider: its sums, which a new fact changes in constant time, and what is new since they were kept."""
+
+    sums: Sums
     facts: dict[str, Fact] = field(default_factory=dict)
     tenants: set[str] = field(default_factory=set)
     by_tenant: dict[tuple[int, str], Tally] = field(default_factory=dict)
-    by_week: dict[int, Tally] = field(default_factory=dict)
-    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    first: int = 0
-    last: int = 0
     judged: tuple[int, Record] | None = None
 
 
 class Ledger:
     """Records of all providers, kept up to date lease by lease. Not safe for threads."""
 
-    def __init__(self, rules: Rules) -> None:
-        """Nothing is known yet."""
+    def __init__(self, rules: Rules, kept: KeptLedger | None = None) -> None:
+        """Nothing is known yet but what is `kept`; that must stay as it is while this ledger is used."""
         self.rules = rules
+        self._kept: KeptLedger = kept or _Nothing()
         self._providers: dict[str, _Provider] = {}
         self._complaints: dict[str, int] = {}
 
     def end(self, fact: Fact) -> None:
         """Take in a lease that ended; the same lease again changes nothing. O(1)."""
-        known = self._providers.setdefault(fact.provider, _Provider())
-        if fact.lease_id in known.facts:
+        known = self._known(fact.provider) or self._providers.setdefault(fact.provider, _Provider(Sums()))
+        if fact.lease_id in known.facts or self._kept.fact(fact.lease_id):
             return
         known.facts[fact.lease_id] = fact
-        known.tenants.add(fact.tenant)
-        known.first = min(known.first or fact.opened_at, fact.opened_at)
-        known.last = max(known.last, fact.closed_at)
+        if fact.tenant not in known.tenants and not self._kept.has_tenant(fact.provider, fact.tenant):
+            known.tenants.add(fact.tenant)
+            known.sums.tenants += 1
+        known.sums.first = min(known.sums.first or fact.opened_at, fact.opened_at)
+        known.sums.last = max(known.sums.last, fact.closed_at)
         self._weigh(known, fact, self._complaints.get(fact.lease_id), 1)
 
     def complain(self, provider: str, lease_id: str, reason: int) -> None:
@@ -222,40 +287,52 @@ class Ledger:
         if before is not None and before <= reason:
             return
         self._complaints[lease_id] = reason
-        known = self._providers.get(provider)
-        fact = known.facts.get(lease_id) if known else None
-        if known is not None and fact is not None:
+        known = self._known(provider)
+        fact = (known.facts.get(lease_id) or self._kept.fact(lease_id)) if known else None
+        if known is not None and fact is not None and fact.provider == provider:
             self._weigh(known, fact, before, -1)
             self._weigh(known, fact, reason, 1)
 
     def record(self, provider: str, as_of: int) -> Record:
         """A provider's record at chain time `as_of`; it changes with each ended lease, and once a week by age."""
-        known = self._providers.get(provider)
+        known = self._known(provider)
         if known is None:
             return new_record(provider, self.rules)
         week = as_of // WEEK
         if known.judged is None or known.judged[0] != week:
-            known.judged = week, self._record(provider, known, week)
+            known.judged = week, self._record(provider, known.sums, week)
         return known.judged[1]
 
     def facts(self, provider: str) -> list[tuple[Fact, int | None]]:
         """The leases behind a record, each with its complaint's reason, the last ended first."""
-        known = self._providers.get(provider)
-        found = sorted(known.facts.values(), key=lambda fact: (-fact.closed_at, fact.lease_id)) if known else []
+        known = self._known(provider)
+        held = [*self._kept.facts(provider), *known.facts.values()] if known else []
+        found = sorted(held, key=lambda fact: (-fact.closed_at, fact.lease_id))
         return [(fact, self._complaints.get(fact.lease_id)) for fact in found]
 
     def providers(self) -> list[str]:
         """Every provider of which a lease ended, in order of address."""
-        return sorted(self._providers)
+        return sorted({*self._providers, *self._kept.sellers()})
+
+    def news(self) -> Iterator[tuple[str, Sums, dict[tuple[int, str], Tally]]]:
+        """Of each provider that was looked at: its sums, and the tallies by (week, tenant) that changed. To keep."""
+        for provider, known in self._providers.items():
+            yield provider, known.sums, known.by_tenant
+
+    def _known(self, provider: str) -> _Provider | None:
+        known = self._providers.get(provider)
+        if known is None and (sums := self._kept.sums(provider)) is not None:
+            known = self._providers[provider] = _Provider(sums)
+        return known
 
     def _weigh(self, known: _Provider, fact: Fact, complaint: int | None, sign: int) -> None:
         week, most = fact.closed_at // WEEK, self.rules.tenant_max
         key = week, fact.tenant
-        before = known.by_tenant.get(key, Tally())
+        before = known.by_tenant.get(key) or self._kept.tally(fact.provider, fact.tenant, week) or Tally()
         after = before.plus(tally_of(fact, complaint), sign)
         known.by_tenant[key] = after
         change = after.capped(most).plus(before.capped(most), -1)
-        known.by_week[week] = known.by_week.get(week, Tally()).plus(change)
+        known.sums.by_week[week] = known.sums.by_week.get(week, Tally()).plus(change)
         known.judged = None
         spoilt = fact.spoilt(complaint)
         counts = {
@@ -265,17 +342,17 @@ class Ledger:
             "reclaimed": fact.interrupted(complaint) and not spoilt,
         }  # fmt: skip
         for name, count in counts.items():
-            known.counts[name] += sign * count
+            known.sums.counts[name] += sign * count
 
-    def _record(self, provider: str, known: _Provider, now_week: int) -> Record:
+    def _record(self, provider: str, sums: Sums, now_week: int) -> Record:
         total = Tally()
-        for week, tally in known.by_week.items():
+        for week, tally in sums.by_week.items():
             age = max(0, now_week - week)
             if age < FORGOTTEN_WEEKS:
                 total = total.plus(_aged(tally, age))
         judged = _judge(provider, total, self.rules)
-        counts: dict[str, Any] = dict(known.counts)
-        return replace(judged, **counts, tenants=len(known.tenants), first=known.first, last=known.last)
+        counts: dict[str, Any] = dict(sums.counts)
+        return replace(judged, **counts, tenants=sums.tenants, first=sums.first, last=sums.last)
 
 
 def _aged(tally: Tally, weeks: int) -> Tally:
