@@ -15,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "protocol"))
 
 from offers_made import GB, bundle_of
 
+from minga.cli.announce import speed_line
 from minga.cli.market import print_offers, ranked_dict
 from minga.cli.quote import print_exclusion, print_quote
 from minga.client.jobspec import JobSpec
 from minga.client.order import needs_of
 from minga.client.past import History
 from minga.client.quotes import Quote, make_quote
-from minga.core.spec import Gpu
+from minga.core.spec import Gpu, Speed
 from minga.protocol.accelerators import parse_accelerators
 from minga.protocol.matching import Ranked, Requirements, rank
 from minga.protocol.reliability import Rules, new_record
@@ -64,6 +65,26 @@ def test_what_is_not_known_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None
     assert row.count("–") >= 2
 
 
+SPEED = Speed(gemm_mops=10_126, memory_mbps=913, disk_mbps=253)
+
+
+def test_a_tenant_sees_the_score_that_its_owner_was_told() -> None:
+    """The same promise, by the same formula, in `minga provide` and in `minga offers --json`."""
+    (found,) = ranked(price=500_000, speed=SPEED)
+    value = json.loads(json.dumps(ranked_dict(found, 6)))
+    assert f"score {value['score']:,}" in speed_line(SPEED.plain() | {"at": 0})
+    assert value["speed"] == SPEED.plain()
+    assert value["work_per_dollar"] == SPEED.gemm_mops * 3600 // 500_000
+    assert ranked_dict(found, 5)["work_per_dollar"] == SPEED.gemm_mops * 3600 // 5_000_000
+
+
+@pytest.mark.parametrize("speed", [None, Speed(), Speed(memory_mbps=9)])
+def test_without_a_promise_there_is_no_score(speed: Speed | None) -> None:
+    (found,) = ranked(speed=speed)
+    value = ranked_dict(found, 6)
+    assert (value["score"], value["work_per_dollar"]) == (0, None)
+
+
 def test_no_offers_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_offers([], 6, "no offer matches")
     assert capsys.readouterr() == ("", "no offer matches\n")
@@ -81,7 +102,7 @@ def test_no_word_of_an_offer_commands_the_terminal(region: str, model: str, caps
 
 def test_json_has_the_offer_as_it_was_signed() -> None:
     (found,) = ranked(812_345, price=2**60, region=HOSTILE, egress=["*.example.org"], prepaid_quanta=1)
-    value = json.loads(json.dumps(ranked_dict(found)))
+    value = json.loads(json.dumps(ranked_dict(found, 6)))
     assert value["price_per_hour"] == str(2**60), "amounts are text: they may exceed the floats"
     assert int(value["expected_per_hour"]) >= 2**60
     assert (value["region"], value["egress"], value["prepaid_quanta"]) == (HOSTILE, ["*.example.org"], 1)

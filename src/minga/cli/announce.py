@@ -75,13 +75,18 @@ class Announcer:
 
 
 def speed_line(facts: dict[str, Any]) -> str:
-    """What tenants are promised of one unit, and may check."""
+    """What tenants are promised of one unit, and may check; the score is the one that `minga offers --json` gives."""
     units = {"gemm_mops": "million multiply-adds/s", "memory_mbps": "MB/s of memory", "disk_mbps": "MB/s of disk"}
     units["link_mbps"] = "MB/s of link"
     found = [f"{facts[name]:,} {unit}" for name, unit in units.items() if facts.get(name)]
     if not found:
         return "tenants are promised no speed: it cannot be measured here"
-    return f"tenants are promised of each unit: {', '.join(found)} (measured {_time(facts['at'])})"
+    from minga.core.spec import Speed
+    from minga.verify import hardware
+
+    score = hardware.score(Speed(**{name: facts.get(name, 0) for name in units}))
+    told = f", score {score:,}" if score else ""
+    return f"tenants are promised of each unit: {', '.join(found)}{told} (measured {_time(facts['at'])})"
 
 
 def price_line(facts: dict[str, Any]) -> str:

@@ -25,14 +25,23 @@ def offers(
         found = client.offers(" ".join(query or []), limit)
         decimals = client.network.chain.deployment.decimals
     if as_json:
-        print_json([ranked_dict(item) for item in found])
+        print_json([ranked_dict(item, decimals) for item in found])
         return
     print_offers(found, decimals, "no offer matches; `minga offers` alone lists all")
 
 
-def ranked_dict(item: Ranked) -> dict[str, Any]:
-    """An offer as a JSON value; amounts are decimal strings of token units."""
+def ranked_dict(item: Ranked, decimals: int) -> dict[str, Any]:
+    """An offer as a JSON value; amounts are decimal strings of token units.
+
+    `speed` is promised of one unit and `score` is its public score, 0 without a promise; `work_per_dollar` is what a
+    dollar buys at the price of the offer, in 10¹² exact multiply-adds, None without a promise or a price.
+    """
+    from minga.core.spec import Speed
+    from minga.verify import hardware
+
     bundle = item.bundle
+    speed = bundle.terms.speed or Speed()
+    micros = int(bundle.offer.price_per_hour) * 10**6 // 10**decimals
     return {
         "offer": item.offer_hash,
         "provider": bundle.offer.provider,
@@ -47,6 +56,9 @@ def ranked_dict(item: Ranked) -> dict[str, Any]:
         "close_window": bundle.offer.close_window,
         "valid_until": bundle.offer.valid_until,
         "unit": bundle.terms.unit.plain(),
+        "speed": speed.plain(),
+        "score": hardware.score(speed),
+        "work_per_dollar": hardware.work_per_dollar(speed, micros) or None,
         "gpus": [gpu.plain() for gpu in bundle.machine.gpus],
         "sandbox": bundle.terms.sandbox,
         "region": bundle.terms.region,

@@ -101,7 +101,7 @@ def quote_dict(found: Quote, saved: tuple[Saving, ...]) -> dict[str, Any]:
         "seconds_at_budget": found.seconds_at_budget,
         "best": estimate_dict(found.estimates[0]) if found.estimates else None,
         "estimates": [estimate_dict(item) for item in found.estimates],
-        "matches": [ranked_dict(item.item) for item in found.estimates],
+        "matches": [ranked_dict(item.item, found.decimals) for item in found.estimates],
         "savings": [asdict(item) for item in saved],
     }
 
