@@ -19,12 +19,19 @@ from minga.chain.contract_events import (
     Redeemed,
     Registered,
 )
+from minga.chain.dispute_events import Committed
 from minga.core.crypto import ZERO_ADDRESS, Address, Hash32
 from minga.core.units import Amount
 from minga.protocol.lease import How, Lease, Why
 from minga.protocol.reliability import WEEK
 
-PLACES = Deployment(Address("0x" + "01" * 20), Address("0x" + "02" * 20), Address("0x" + "03" * 20), 0, 6)
+PLACES = Deployment(
+    Address("0x" + "01" * 20), Address("0x" + "02" * 20), Address("0x" + "03" * 20), 0, 6, Address("0x" + "04" * 20)
+)  # fmt: skip
+WRITERS = {"Registered": "Registry", "Attested": "Registry", "Staked": "Registry"} | dict.fromkeys(
+    ("Committed", "Challenged", "Finished", "Joined"), "Disputes"
+)
+"""Which contract writes an event; Market all others."""
 USD = 10**6
 EPOCH = 3000 * WEEK
 
@@ -42,7 +49,7 @@ def hash_of(number: int) -> Hash32:
 def log_of(event: ContractEvent, header: Header, index: int) -> Log:
     """The log that a contract would write."""
     name = type(event).__name__
-    contract = "Registry" if name in ("Registered", "Attested") else "Market"
+    contract = WRITERS.get(name, "Market")
     declared = next(kind for kind in load_interface(contract).events.values() if kind.name == name)
     values = dict(zip((field.name for field in fields(event)), astuple(event), strict=True))
     if isinstance(event, Opened):
@@ -55,8 +62,11 @@ def log_of(event: ContractEvent, header: Header, index: int) -> Log:
         else:
             plain.append(value)
             kinds.append(kind)
+    if isinstance(event, Committed):
+        kinds = ["(bytes32,address,address,bytes32,bytes32,uint32,uint128,uint64)"]
+        plain = [astuple(event.commitment)]
     data = encode(f"({','.join(kinds)})", tuple(plain))
-    place = PLACES.registry if contract == "Registry" else PLACES.market
+    place = {"Registry": PLACES.registry, "Disputes": PLACES.disputes}.get(contract, PLACES.market)
     return Log(header.number, header.hash, hash_of(header.number * 1000 + index), index, place, tuple(topics), data)
 
 
@@ -89,6 +99,13 @@ class LeaseChain:
             for _ in range(count):
                 events.append(self._event(time))
             self.logs[header.hash] = [log_of(event, header, index) for index, event in enumerate(events)]
+
+    def judge(self, *judged: ContractEvent) -> None:
+        """Add a block with these events."""
+        self.grow([0])
+        header = self.blocks[-1]
+        self.events[header.hash] = list(judged)
+        self.logs[header.hash] = [log_of(event, header, index) for index, event in enumerate(judged)]
 
     def drop(self, depth: int, counts: Sequence[int]) -> None:
         """Replace the last `depth` blocks by others."""

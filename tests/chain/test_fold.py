@@ -20,16 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lease_chain import EPOCH, PLACES, USD, LeaseChain
 
+from minga.chain import dispute_events as de
 from minga.chain import events, foldstore
 from minga.chain.chain import ChainSpec, Position, Seen
-from minga.chain.contract_events import decode_event
+from minga.chain.contract_events import Staked, decode_event
 from minga.chain.events import EventReader
 from minga.chain.eventstore import EventStore, stored
 from minga.chain.view import LeaseRecord, Leases, View, fact_of
 from minga.client.records import Follower
-from minga.core.crypto import Hash32
+from minga.core.crypto import Address, Hash32
 from minga.core.errors import DiskFull
+from minga.core.units import Amount
 from minga.protocol.complaint import FAULTS
+from minga.protocol.dispute import Commitment
 from minga.protocol.lease import Phase
 from minga.protocol.reliability import WEEK, Ledger, Record, Rules
 
@@ -200,6 +203,30 @@ async def test_the_fold_ends_below_the_last_blocks_and_holds_what_the_view_asks_
     assert Hash32("0x" + "ee" * 32) not in leases
     with pytest.raises(TypeError):
         del leases[next(iter(leases))]
+    store.close()
+
+
+@pytest.mark.anyio
+async def test_games_and_stakes_below_the_fold_are_still_known(path: Path) -> None:
+    chain, one = grown(), Address("0x" + "0a" * 20)
+    words = (Hash32("0x" + digit * 64) for digit in "abc")
+    made = Commitment(next(words), one, one, next(words), next(words), 301, Amount(5), 9)
+    chain.judge(de.Joined(one, 0, Amount(10)), Staked(one, PLACES.disputes, Amount(7), Amount(7)))
+    chain.judge(de.Committed(made.channel, one, one, made), de.Challenged(1, made.channel, one, False, 1))
+    chain.judge(de.Challenged(2, made.channel, one, False, 1))
+    chain.grow([3] * 12)
+    with shallow():
+        await polled(chain, path)
+        store = EventStore(path)
+        assert store.fold.block() > len(chain.blocks) - 13
+        reader = EventReader(chain, store, PLACES, 0)
+        await reader.poll()
+    view, _ = anew(chain)
+    assert reader.view.kept is not None
+    assert reader.view.commitments == view.commitments == {made.channel: made}
+    assert reader.view.games == view.games == {1: made.channel, 2: made.channel}
+    assert reader.view.disputes == view.disputes
+    assert reader.view.disputes.seats == {0: one}
     store.close()
 
 

@@ -112,7 +112,7 @@ def test_stakes_and_withdrawals_are_added_up():
     staked = Staked(PROVIDER, ARBITER, Amount(100), Amount(100))
     more = Staked(PROVIDER, ARBITER, Amount(50), Amount(150))
     out, gone = UnstakeStarted(PROVIDER, ARBITER, Amount(30), 5), Slashed(PROVIDER, ARBITER, TENANT, Amount(1_000))
-    taken = AwardWithdrawn(CHALLENGER, CHALLENGER, Amount(7))
+    taken = de.AwardWithdrawn(CHALLENGER, CHALLENGER, Amount(7))
     games = fold([staked, more, out, gone, taken, taken])
     assert [units for _, units in games.stakes[PROVIDER, ARBITER]] == [100, 150, 120, 0]
     assert games.withdrawn == {CHALLENGER: 14}

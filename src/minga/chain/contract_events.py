@@ -7,6 +7,7 @@ are the contracts' own; amounts are token units, times chain time in Unix second
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from minga.chain.abi import load_interface
 from minga.chain.blocks import Log
@@ -231,6 +232,21 @@ EVENTS: dict[str, dict[str, type[ContractEvent]]] = {
     "BlockBeacon": {"Kept": Kept},
 }
 """Contract → event name → class; total over Market, Registry, Disputes and BlockBeacon."""
+
+
+@lru_cache(maxsize=1)
+def judged_topics() -> tuple[Hash32, ...]:
+    """First topics of the events about committed work: all of Disputes, and those of stakes."""
+    stakes = [kind.__name__ for kind in (Staked, Slashed, UnstakeStarted)]
+    wanted = {"Disputes": EVENTS["Disputes"], "Registry": stakes}
+    return tuple(
+        sorted(
+            topic
+            for contract, names in wanted.items()
+            for topic, declared in load_interface(contract).events.items()
+            if declared.name in names
+        )
+    )
 
 
 def decode_event(log: Log, deployment: Deployment) -> ContractEvent | None:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from minga.chain.blocks import Header, Log
 from minga.chain.chain import Changes, Deployment, Position, Seen
-from minga.chain.contract_events import decode_event
+from minga.chain.contract_events import decode_event, judged_topics
 from minga.chain.eventstore import EventStore, Stored, stored
 from minga.chain.view import View
 from minga.core.crypto import ZERO_HASH
@@ -194,8 +194,8 @@ class EventReader:
         """A new view: of what is folded, if that is not more than may be seen."""
         folded = self._store.fold.block()
         if 0 <= folded <= upto:
-            beside = self._seen(self._store.logs_beside(self._deployment.market, folded))
-            self.view, self._viewed = View.over(self._store.fold, beside), folded
+            judged = self._seen(self._store.logs_of(judged_topics(), folded))
+            self.view, self._viewed = View.over(self._store.fold, judged), folded
         else:
             self.view, self._viewed = View(), -1
 

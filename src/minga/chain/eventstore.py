@@ -121,11 +121,12 @@ class EventStore:
         with self._lock, translated():
             return [stored(row) for row in self._db.execute(query, (first, last))]
 
-    def logs_beside(self, address: Address, last: int) -> list[Stored]:
-        """Logs of blocks up to `last` that are not of the contract at `address`, in chain order."""
-        query = f"SELECT {_FIELDS} FROM log WHERE address != ? AND block <= ? ORDER BY block, idx"
+    def logs_of(self, kinds: Sequence[Hash32], last: int) -> list[Stored]:
+        """Logs of blocks up to `last` whose first topic is one of `kinds`, in chain order."""
+        marks = ",".join("?" * len(kinds))
+        query = f"SELECT {_FIELDS} FROM log WHERE block <= ? AND substr(topics, 1, 66) IN ({marks}) ORDER BY block, idx"
         with self._lock, translated():
-            return [stored(row) for row in self._db.execute(query, (address, last))]
+            return [stored(row) for row in self._db.execute(query, (last, *kinds))]
 
     def undone(self) -> tuple[list[Stored], int]:
         """Logs to take back, in that order, and the mark that acknowledges them."""

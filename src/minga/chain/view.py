@@ -148,15 +148,15 @@ class View:
     kept: Kept | None = field(default=None, compare=False)
 
     @classmethod
-    def over(cls, kept: Kept, beside: Iterable[Seen] = ()) -> View:
+    def over(cls, kept: Kept, judged: Iterable[Seen] = ()) -> View:
         """The view of what is kept, to fold later blocks into.
 
         Args:
             kept: the fold of the first blocks.
-            beside: the events of those blocks that are not Market's. They are few, and no fold of them is kept.
+            judged: the events of those blocks about work and stakes. They are few, and no fold of them is kept.
         """
         made = cls(kept.registered(), Leases(kept), kept.attested(), kept=kept)
-        for seen in beside:
+        for seen in judged:
             made._judge(seen)
         return made
 
