@@ -332,7 +332,10 @@ class Season:
         sham = next((party for party in self.shams if party.address == table.challenger), None)
         if table.phase in (Phase.EXPAND, Phase.BEFORE, Phase.OPERATORS) and cheats:
             late = self.world.now > table.since + table.provider_left
-            if not rarely(dice, 12):
+            if table.phase is Phase.EXPAND and rarely(dice, 8):
+                other = trace("another", 16).leaves
+                assert not self.world.act(job.provider, "expand", game, job.commitment, other)
+            elif not rarely(dice, 12):
                 assert self.answer(game, job) is not late
         elif table.phase is Phase.PICK and sham:
             self._sham_pick(game, job, sham)

@@ -14,6 +14,7 @@ import dispute_invariants as invariants
 import pytest
 from dispute_players import Season
 from dispute_scene import Scene
+from dispute_world import trace
 from evm import ROOT, Reverted, Revm, build_script
 from forgeries import RandomDice
 
@@ -108,8 +109,15 @@ def late_calls(played: Season) -> None:
 
 
 def corners(instead: dict[str, Any]) -> None:
-    """What seasons come to rarely: a silent jury, a hasty end, and a jury that the pool finds wrong."""
-    silent, hasty, wrong = (Scene(Roomy(), code={"instead": instead}) for _ in range(3))
+    """What seasons come to rarely: silence to the second, a silent jury, a hasty end, a jury that the pool corrects."""
+    late, silent, hasty, wrong = (Scene(Roomy(), code={"instead": instead}) for _ in range(4))
+    game, other = late.challenge(), trace("another", 16).leaves
+    assert late.refused(late.provider, "expand", game, late.world.jobs[0].commitment, other) == "disputes: other node"
+    late.wait(SHORT.clock)
+    assert late.refused(late.stranger, "timeout", game) == "disputes: too early"
+    late.wait(1)
+    args = (game, late.world.jobs[0].commitment, late.world.children(game))
+    assert late.refused(late.provider, "expand", *args) == "disputes: out of time"
     game = silent.to_draw()
     silent.draw(game)
     seat, *_ = seats_in(silent.world.table(game).votings[0].voters)
