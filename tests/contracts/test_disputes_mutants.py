@@ -6,6 +6,7 @@ honest was harmed, within a few seeds; one that lives is a hole in the tests (or
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from forgeries import RandomDice
 from minga.protocol.dispute import SHORT, Verdict, seats_in
 
 SEEDS, GAMES = 10, 20
+TURNS = 3
+"""One mutant in so many is compiled and played in an ordinary run: which ones, the sources' hash says."""
 VOID_GUARD = 'assert not self.condemned[self._tables[game].channel], "disputes: condemned"\n    return state'
 
 MUTANTS: dict[str, tuple[str, str, str]] = {
@@ -161,6 +164,9 @@ def test_nothing_is_noticed_where_nothing_is_wrong() -> None:
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_mutant_is_caught(name: str, tmp_path: Path) -> None:
     """One line less, or wrong, and the seasons notice."""
+    turn = int(build_script().source_hash(), 16) % TURNS
+    if sorted(MUTANTS).index(name) % TURNS != turn and os.environ.get("MINGA_MUTANTS") != "all":
+        pytest.skip("a third has its turn by the hash of the contracts; MINGA_MUTANTS=all runs every one")
     file, sound, broken = MUTANTS[name]
     sources = tmp_path / "contracts"
     shutil.copytree(ROOT / "contracts", sources)
