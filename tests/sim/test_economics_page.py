@@ -24,7 +24,7 @@ def table(heading: str) -> list[list[str]]:
     """The rows of the first table whose head begins with `heading`, cell by cell."""
     found = re.search(rf"^\| {re.escape(heading)}.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     assert found is not None, heading
-    return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
 
 
 def number(text: str) -> float:
