@@ -18,7 +18,7 @@ from minga.protocol.market import Market
 from minga.protocol.stake import Ledger, Registry
 from minga.sim import economics_games as games
 from minga.sim.economics_play import STALL_STEPS, STEP_SECONDS
-from minga.sim.economics_world import RULES, SEATS, Terms
+from minga.sim.economics_world import DOLLAR, RULES, SEATS, Terms
 
 HERE = importlib.util.find_spec("minga.protocol.disputes") is not None
 pytestmark = pytest.mark.skipif(not HERE, reason="the specification of Disputes is not in this checkout")
@@ -132,3 +132,26 @@ def test_games_that_are_dragged_out_last_as_many_holds_as_is_played():
 def test_canaries_are_opened_and_challenges_begin_within_the_window():
     preset = part("dispute").PRODUCTION
     assert preset.window - 12 * 3600 >= CHALLENGE_FROM_SECONDS
+
+
+def test_games_that_a_conviction_ends_are_paid_out_of_the_slash():
+    """What the way `flood-games` lives on: when Disputes changes this, the page has to say so."""
+    words, exposure = part("dispute"), 100 * DOLLAR
+    staked = 20 * exposure
+    spec = disputes(staked)
+    everybody = (1 << SEATS) - 1
+    votings = tuple(words.Ballots(voters=votes, revealed=votes) for votes in (0b1111111, everybody))
+    for game in range(1, 21):
+        spec.tables[game] = part("dispute_game").Table(
+            CHANNEL, PROVIDER, CHALLENGER, exposure, everybody, words.Phase.POOL_JUDGED, words.Kind.LEAVES, 0, 2, 1,
+            bytes(32), 0, 0, 0, appellant=words.Player.PROVIDER, votings=votings,
+        )  # fmt: skip
+    spec._settle(1, spec.tables[1], words.Outcome.CONVICTED, 0)
+    for game in range(2, 21):
+        spec._settle(game, spec.tables[game], words.Outcome.VOID, 0)
+    preset, seats = words.PRODUCTION, sum(spec.owed.get(each, 0) for each in REFEREES)
+    assert seats == 20 * (SEATS + 7) * preset.seat_fee
+    appeal = SEATS * preset.seat_fee
+    assert spec.owed.get(FUND, 0) == staked // 2 + appeal - seats
+    assert spec.owed[CHALLENGER] == 20 * preset.bond + staked // 2 - exposure
+    assert spec.owed[PROVIDER] == 19 * appeal
