@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from minga.verify.grid import Grid
 from minga.verify.operators import Kept, Recorder, Trace
+from minga.verify.operators_update import groups_of
 
 Change = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], Any]
 
@@ -75,9 +76,9 @@ HIDDEN: dict[str, tuple[Change, str]] = {
 
 
 class Work:
-    """A small Llama, or a small CNN, two steps into training with AdamW; the state before the third is kept."""
+    """A small Llama, or a small CNN, `warm` steps into training with AdamW; the state before the next step is kept."""
 
-    def __init__(self, kind: str = "llama", seed: int = 0, rate: float = 1e-3) -> None:
+    def __init__(self, kind: str = "llama", seed: int = 0, rate: float = 1e-3, warm: int = 2) -> None:
         self.kind = kind
         with Grid():
             torch.manual_seed(seed)
@@ -86,7 +87,7 @@ class Work:
             self.labels = torch.randint(0, 4, (4,))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate)
         with Grid():
-            for _ in range(2):
+            for _ in range(warm):
                 self.step()
         self._start = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
 
@@ -108,13 +109,13 @@ class Work:
         self.optimizer.step()
 
     def rewind(self) -> None:
-        """Back to the state before the third step."""
+        """Back to the state before the next step."""
         self.model.load_state_dict(copy.deepcopy(self._start[0]))
         self.optimizer.load_state_dict(copy.deepcopy(self._start[1]))
 
-    def state(self) -> dict[str, Tensor]:
-        """A copy of the parameters now."""
-        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """A copy of parameters and moments now."""
+        return groups_of(self.model, self.optimizer)
 
     def given(self) -> list[Tensor]:
         """Everything that the step starts from."""
@@ -125,7 +126,7 @@ class Work:
     def record(
         self, keep: Container[int] = (), grid: bool = False, lie: str = "", rate: float = 1.0, dropped: bool = False
     ) -> tuple[Trace, dict[int, Kept]]:
-        """The third step, recorded: honest, hidden (`lie`), or openly another (`rate`, `dropped`)."""
+        """The next step, recorded: honest, hidden (`lie`), or openly another (`rate`, `dropped`)."""
         self.rewind()
         for group in self.optimizer.param_groups:
             group["lr"] *= rate
