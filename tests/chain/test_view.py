@@ -20,7 +20,7 @@ from minga.chain.contract_events import (
     Registered,
     ToppedUp,
 )
-from minga.chain.dispute_events import Challenged, Committed, Finished
+from minga.chain.dispute_events import Applied, Challenged, Committed, Finished
 from minga.chain.view import View
 from minga.core.crypto import ZERO_ADDRESS, Address, Hash32
 from minga.core.units import Amount
@@ -143,3 +143,9 @@ def test_commitments_are_known_by_channel_and_games_while_they_are_open() -> Non
     assert view_of(*begun, ended).games == {2: LEASE.channel}
     assert view_of(*begun, ended, Finished(2, LEASE.channel, 3, *none)).games == {}
     assert view_of(OPENED).commitments == {}
+
+
+def test_what_a_tenant_is_given_of_slashed_stake_is_summed_by_channel() -> None:
+    paid = Applied(LEASE.channel, *amounts(90, 0, 0, 0))
+    verdict = Applied(LEASE.channel, *amounts(90, 9, 81, 3))
+    assert view_of(OPENED, paid, verdict).awards == {LEASE.channel: 81}

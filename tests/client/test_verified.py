@@ -311,6 +311,7 @@ async def test_a_runner_that_is_killed_in_a_verdict_carries_it_out_once(
             handle = await client.submit(audited())
             assert (await ended(handle)).phase == "done"
             await see(client)
+            before = await handle.bill()
             await convict(own, client, commitments(client, handle)[0])
         faults.install(die)
         try:
@@ -326,5 +327,7 @@ async def test_a_runner_that_is_killed_in_a_verdict_carries_it_out_once(
         async with own.client(providers) as client:
             handle = client.attach(handle.id)
             await served(client, handle)
-            assert (await handle.bill()).conserved
+            bill = await handle.bill()
+            assert bill.conserved
+            assert bill.leases[0].awarded == before.paid + before.fee, "however often it died"
             assert await tokens(client, own.tenant.address) == 10**9

@@ -70,7 +70,7 @@ async def test_every_route_of_a_lease_wants_its_token(market: Market0, folder: P
     async with at_the_desk(market, folder) as tenant:
         token = tenant.http.headers.pop("authorization")
         routes = [d for d, _ in ROUTES if not d.is_public]
-        assert len(routes) == 14
+        assert len(routes) == 17
         bad = (None, "", "Bearer", "Bearer x", f"Basic {token}", token.replace("Bearer ", ""), "Bearer " + "a" * 5000)
         for route in routes:
             path = route.path.replace("{lease}", tenant.channel).replace("{blake3}", BLOB)
@@ -435,7 +435,7 @@ async def test_what_is_not_a_route(market: Market0, folder: Path):
         check(await tenant.http.post("/v1/offers", json={}), 405)
         assert (await tenant.http.get("/v1/health")).json()["ok"] is True
         document = (await tenant.http.get("/v1/openapi.json")).json()
-        assert len(document["paths"]) == 15
+        assert len(document["paths"]) == 19
         assert document["openapi"].startswith("3.")
 
 

@@ -24,7 +24,7 @@ from minga.chain.contract_events import (
     Registered,
     ToppedUp,
 )
-from minga.chain.dispute_events import Challenged, Committed, Finished
+from minga.chain.dispute_events import Applied, Challenged, Committed, Finished
 from minga.chain.games import Games
 from minga.core.crypto import Address, Hash32
 from minga.core.units import Amount
@@ -131,7 +131,7 @@ class Leases(MutableMapping[Hash32, LeaseRecord]):
 @dataclass
 class View:
     """Providers by address, leases by id, attestations by (provider, machine, validator), commitments by channel, open
-    games and their channels.
+    games and their channels, and token units of slashed stake that went to each channel's tenant.
 
     `ended`: ids of the leases that became CLOSED, in the order of their ends, so that a reader takes in only new ones;
     those that ended in the blocks of `kept` are in its ledger instead.
@@ -143,6 +143,7 @@ class View:
     ended: list[Hash32] = field(default_factory=list, compare=False)
     commitments: dict[Hash32, Commitment] = field(default_factory=dict)
     games: dict[int, Hash32] = field(default_factory=dict)
+    awards: dict[Hash32, Amount] = field(default_factory=dict)
     disputes: Games = field(default_factory=Games)
     """Every game, move by move."""
     kept: Kept | None = field(default=None, compare=False)
@@ -182,6 +183,8 @@ class View:
                 self.games[event.game] = event.channel
             case Finished() as event:
                 self.games.pop(event.game, None)
+            case Applied() as event:
+                self.awards[event.channel] = Amount(self.awards.get(event.channel, 0) + event.for_tenant)
 
     def _provider(self, seen: Seen) -> None:
         event = seen.event

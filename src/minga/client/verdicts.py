@@ -46,17 +46,17 @@ class Verdicts:
 
     async def wait(self, lease: Lease) -> HoldEnded:
         """Until nothing can change any more about the held pay of `lease`; what came of it."""
-        pause_s, awarded = self._pause_s, 0
+        pause_s = self._pause_s
         while True:
+            await self._carry_out(lease)
             changes = await self._chain.poll()
             self._chain.acknowledge(changes)
-            awarded += await self._carry_out(lease)
             record = self._chain.view.leases.get(lease.id)
             is_open = Hash32(lease.channel) in self._chain.view.games.values()
             if record is not None and record.hold_ended is not None and not is_open:
                 points.reach("client.hold.seen")
-                ended = record.hold_ended
-                return HoldEnded(lease.attempt, ended.to_tenant, ended.to_provider, Amount(awarded))
+                ended, awarded = record.hold_ended, self._chain.view.awards.get(lease.channel, Amount(0))
+                return HoldEnded(lease.attempt, ended.to_tenant, ended.to_provider, awarded)
             await self._clock.sleep(pause_s)
             if record is not None and record.closed_at is not None and record.hold_ended is None and not is_open:
                 await self._finish(lease, record.closed_at + lease.hold_seconds)
@@ -72,11 +72,11 @@ class Verdicts:
         except ContractError:
             return  # the provider came back
 
-    async def _carry_out(self, lease: Lease) -> int:
-        """Do what a conviction lets us do; token units that came from the provider's stake."""
+    async def _carry_out(self, lease: Lease) -> None:
+        """Do what a conviction lets us do."""
         read, own = self._chain.read, self._key.address
         if not await read(self._contract.condemned(lease.channel)):
-            return 0
+            return
         try:
             name = f"apply/{lease.attempt}/{lease.opened_at}"
             self._note(await self._chain.send(name, self._contract.apply(lease), self._key), "apply")
@@ -87,4 +87,3 @@ class Verdicts:
             call = self._contract.withdraw(own)
             self._note(await self._chain.send(f"award/{lease.attempt}/{owed}", call, self._key), "award")
         points.reach("client.verdict.carried-out")
-        return owed
