@@ -1,21 +1,26 @@
 """Teach a tiny network the sum of its inputs' signs, every step traced: work that anybody can do again and check.
 
-All that decides a step is registered with `minga.trace`: model, optimiser and the generator of the batches. Run by
-hand it trains without a trace; ordered with `verify:` (job.yaml), each step leaves the hash of its state.
+All that decides a step is registered with `minga.trace`: model, optimiser and the generator of the batches. Every
+generator is seeded, also those that are not used: their states are a part of the first hash. Run by hand it trains
+without a trace; ordered with `verify:` (job.yaml), each step leaves the hash of its state.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import minga
 
 STEPS = 300
 
+random.seed(0)
+np.random.seed(0)
 torch.manual_seed(0)
 batches = torch.Generator().manual_seed(1)
 model = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))

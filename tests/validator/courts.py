@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ from minga.validator.main import ValidatorConfig, _opened
 from minga.validator.world import Options
 
 MIB = 1 << 20
+WRONG = 13
+"""The first wrong leaf of `faked` work."""
+
+JUDGE = Options(audit="none")
 DEPOSIT = 1_000_000
 STAKE = SHORT.factor * DEPOSIT
 PAID = 900_000
@@ -56,9 +60,16 @@ def key_of(name: str) -> PrivateKey:
     return new_key(hashlib.sha256(name.encode()).digest())
 
 
+def faked(state: bytes, number: int) -> bytes:
+    """A provider that does something else from leaf `WRONG` on."""
+    return honest(state, number) if number < WRONG - 1 else honest(state, number + 1)
+
+
 @dataclass
 class Court:
-    """An embedded chain with Disputes, and the keys of a tenant and a provider, both with money."""
+    """An embedded chain with Disputes, the keys of a tenant and a provider, both with money, and the environment and
+    limits of everybody's replays.
+    """
 
     local: LocalChain
     chain: RpcChain
@@ -66,6 +77,8 @@ class Court:
     tenant: PrivateKey
     provider: PrivateKey
     jobs: int = 0
+    environment: Path = Path("/")
+    limits: Limits = LIMITS
 
     @property
     def spec(self) -> ChainSpec:
@@ -116,18 +129,20 @@ class Court:
         return record, signer
 
     async def committed(self, step: Step = honest, change: Callable[[Done], Done] | None = None) -> Dock:
-        """A provider that did the work with `step`, committed to it and closed its lease."""
+        """A provider that did the small work with `step`, committed to it and closed its lease."""
         record, signer = await self.lease()
         made = done(self.folder / f"work-{self.jobs}", signer, step)
+        return await self.commit(record, signer, change(made) if change else made)
+
+    async def commit(self, record: LeaseRecord, signer: PrivateKey, made: Done) -> Dock:
+        """A provider that committed to what it made of a lease, and closed it."""
         made = bind(made, record.lease.channel, signer, self.spec)
-        made = change(made) if change else made
         root, lease = Hash32(to_hex(Tree(made.leaves).root)), record.lease
         call = self.disputes.commit(lease, made.claim.work, root, len(made.leaves), made.signature)
         await self.send(f"commit/{self.jobs}", call, self.provider)
         voucher = sign(Voucher(lease.channel, Amount(PAID)), self.spec.domain, signer)
-        await self.send(
-            f"close/{self.jobs}", Market(self.spec.deployment.market).close(lease, PAID, voucher, 1), self.provider
-        )
+        close = Market(self.spec.deployment.market).close(lease, PAID, voucher, 1)
+        await self.send(f"close/{self.jobs}", close, self.provider)
         return Dock(self, made, self.chain.view.commitments[lease.channel], self.chain.view.leases[lease.id])
 
 
@@ -247,10 +262,10 @@ class Bench:
 
 
 def config(court: Court, name: str, options: Options, stake: int = SHORT.referee_stake) -> ValidatorConfig:
-    """A validator of this machine's own Python."""
+    """A validator with the court's environment."""
     return ValidatorConfig(
-        court.folder / name, court.spec, key_of(name), stake, environments={"python": Path("/")}, options=options,
-        limits=LIMITS,
+        court.folder / name, court.spec, key_of(name), stake, environments={"python": court.environment},
+        options=options, limits=court.limits,
     )  # fmt: skip
 
 
@@ -271,6 +286,18 @@ async def validating(made: ValidatorConfig) -> AsyncIterator[Bench]:
             validator.world.tasks.cancel_scope.cancel()
     finally:
         journal.close()
+
+
+@asynccontextmanager
+async def bench(room: Court, *names: str, options: Options = JUDGE) -> AsyncIterator[dict[str, Bench]]:
+    """Validators with money and a seat each."""
+    async with AsyncExitStack() as stack:
+        found = {}
+        for name in names:
+            await room.fund(name, 10 * SHORT.referee_stake)
+            made = config(room, name, options)
+            found[name] = await stack.enter_async_context(validating(made))
+        yield found
 
 
 async def _turns(validator: Validator) -> None:

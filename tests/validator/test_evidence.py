@@ -13,7 +13,7 @@ from minga.core.errors import NotServed
 from minga.core.spec import FileEntry
 from minga.core.work import Trace
 from minga.protocol.messages import Ordered, sign
-from minga.validator.evidence import check_facts, check_leaves, check_order
+from minga.validator.evidence import check_facts, check_leaves, check_order, read_place
 
 SIGNER = new_key(b"s" * 32)
 
@@ -87,6 +87,11 @@ def test_states_are_those_of_their_leaves(made):
 def test_a_replay_begins_at_the_kept_state_before(made):
     evidence = made.evidence()
     assert [evidence.start_for(leaf) for leaf in (0, 1, 9, 10, 11, 25)] == [0, 0, 0, 10, 10, 20]
+
+
+@pytest.mark.parametrize(("data", "place"), [(b'{"machine":"x86_64"}', {"machine": "x86_64"}), (b"[]", {}), (b"{", {})])
+def test_what_is_told_of_the_machine_may_be_anything(data, place):
+    assert read_place(data) == place
 
 
 def test_another_commitment_is_another_claim(made):

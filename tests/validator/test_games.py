@@ -5,13 +5,28 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 import pytest
-from courts import DEPOSIT, PAID, Bench, Court, Dock, balance, config, court, key_of, reached, validating
-from works import KEEP, honest
+from courts import (
+    DEPOSIT,
+    PAID,
+    WRONG,
+    Bench,
+    Court,
+    Dock,
+    balance,
+    bench,
+    config,
+    court,
+    faked,
+    key_of,
+    reached,
+    validating,
+)  # fmt: skip
+from works import KEEP
 
 from fixtures import eventually
 from minga.chain.contracts import Token
@@ -23,9 +38,7 @@ from minga.validator.world import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.timeout(240)]
 WATCH = Options(audit="all", leaves=25, referee=False)
-JUDGE = Options(audit="none")
 REFEREES = ("referee 1", "referee 2", "referee 3")
-WRONG = 13
 
 
 @pytest.fixture
@@ -37,23 +50,6 @@ async def room() -> AsyncIterator[Court]:
         os.chmod(name, 0o755)
         async with court(Path(name)) as made:
             yield made
-
-
-def faked(state: bytes, number: int) -> bytes:
-    """A provider that does something else from leaf `WRONG` on."""
-    return honest(state, number) if number < WRONG - 1 else honest(state, number + 1)
-
-
-@asynccontextmanager
-async def bench(room: Court, *names: str, options: Options = JUDGE) -> AsyncIterator[dict[str, Bench]]:
-    """Validators with money and a seat each."""
-    async with AsyncExitStack() as stack:
-        found = {}
-        for name in names:
-            await room.fund(name, 10 * SHORT.referee_stake)
-            made = config(room, name, options)
-            found[name] = await stack.enter_async_context(validating(made))
-        yield found
 
 
 async def watcher(room: Court, stack: AsyncExitStack, name: str = "validator", options: Options = WATCH) -> Bench:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from courts import Bench, Court, Dock, config, court, reached, validating
+from courts import Bench, Court, Dock, config, court, faked, reached, validating
 from starlette.responses import Response
 from works import Done, committed_to, facts
 
@@ -146,8 +146,6 @@ async def test_a_copied_root_is_not_the_leaves(room):
 
 
 async def test_a_provider_that_falls_silent_after_it_served_is_judged_by_what_it_served(room):
-    from test_games import faked
-
     dock = await room.committed(faked)
     async with AsyncExitStack() as stack:
         serving = await stack.enter_async_context(AsyncExitStack())

@@ -13,7 +13,7 @@ from works import JOB, KEEP, STEPS, Done, committed_to, done, honest
 
 from fixtures import SystemClock
 from minga.core.crypto import new_key
-from minga.core.errors import NotServed, ReplayFailed
+from minga.core.errors import NotServed, ReplayFailed, Undetermined
 from minga.core.spec import FileEntry
 from minga.runtimes.bubblewrap import BubblewrapRuntime, prerequisites
 from minga.runtimes.runtime import Limits
@@ -47,9 +47,9 @@ async def replayer(folder: Path) -> AsyncIterator[Replayer]:
     await made.clear()
 
 
-async def served(evidence: Evidence, leaf: int) -> FileEntry | None:
+async def served(evidence: Evidence, leaf: int, own: bool = True) -> FileEntry | None:
     """All is here already."""
-    return evidence.state(leaf)
+    return evidence.state(leaf, own)
 
 
 def cheat_from(number: int):
@@ -121,6 +121,39 @@ async def test_work_that_cannot_be_done_here_accuses_nobody(replayer, folder):
     with pytest.raises(ReplayFailed, match="no environment 'cuda'"):
         await replayer.again("b", replace(made.evidence(), work=elsewhere), 0, 1)
     assert await replayer.runtime.known() == ()
+
+
+UNSEEDED = JOB.replace('b"\\0" * 32\n', "os.urandom(32)\n")
+"""The same job, whose author forgot to seed what it begins with."""
+
+
+async def test_a_beginning_that_is_not_determined_accuses_nobody(replayer, folder):
+    assert UNSEEDED != JOB
+    evidence = done(folder / "work", SIGNER, job=UNSEEDED).evidence()
+    with pytest.raises(Undetermined, match="not come out the same twice"):
+        await check(replayer, served, "a", evidence, 0, 5)
+
+
+async def test_work_that_differs_from_itself_accuses_nobody(replayer, folder):
+    moody = JOB.replace("+ data).digest()", "+ os.urandom(1)).digest()")
+    assert moody != JOB
+    with pytest.raises(Undetermined):
+        await check(replayer, served, "a", done(folder / "work", SIGNER, job=moody).evidence(), KEEP, 15)
+
+
+async def test_after_an_undetermined_beginning_steps_are_checked_from_the_state_that_was_served(replayer, folder):
+    reads = UNSEEDED.replace("if first:", 'if first or (folder / "states" / f"{first:08d}.state").exists():')
+    good = done(folder / "good", SIGNER, job=reads).evidence()
+    assert (await check(replayer, served, "a", good, 0, 5)).differs == 0
+    bad = done(folder / "bad", SIGNER, cheat_from(3), job=reads).evidence()
+    assert (await check(replayer, served, "b", bad, 0, 5)).differs == 4
+
+
+@pytest.mark.parametrize("place", [{"accelerators": ["a large card"]}, {"machine": "riscv64"}])
+async def test_work_of_another_class_of_hardware_accuses_nobody(replayer, folder, place):
+    evidence = replace(done(folder / "work", SIGNER, cheat_from(3)).evidence(), place=place)
+    with pytest.raises(ReplayFailed, match="another class of hardware"):
+        await check(replayer, served, "a", evidence, 0, 5)
 
 
 async def test_leaves_that_no_replay_can_have_written_are_none(replayer, folder):

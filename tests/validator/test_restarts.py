@@ -11,8 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
-from courts import Bench, Court, config, court, reached, validating
-from test_games import JUDGE, WRONG, bench, faked
+from courts import JUDGE, WRONG, Bench, Court, bench, config, court, faked, reached, validating
 
 from fixtures import eventually
 from minga.core import faults

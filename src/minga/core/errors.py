@@ -260,6 +260,12 @@ class BadEvidence(ProviderError):
     code = "bad-evidence"
 
 
+class Undetermined(ReplayFailed):
+    """Work does not come out the same twice on one machine, so that nobody can be held to what came of it."""
+
+    code = "undetermined-work"
+
+
 # ------------------------------------------------------------------------------------------------ network's (5xx, 5)
 
 

@@ -27,6 +27,7 @@ from minga.store.blobs import BlobStore
 from minga.store.checkpoints import read_manifest
 from minga.transport.errors import raise_for
 from minga.validator.evidence import (
+    CLASS,
     FACTS,
     FACTS_BYTES_MAX,
     LEAF_BYTES,
@@ -37,6 +38,7 @@ from minga.validator.evidence import (
     check_facts,
     check_leaves,
     check_order,
+    read_place,
 )
 
 ANSWER_BYTES_MAX = 8 << 20
@@ -175,7 +177,8 @@ async def gather(api: AuditApi, told: AuditedLease, claim: Claim, domain: Domain
     steps = check_facts(told.work, claim.leaves, facts)
     for bundle in told.work.inputs:
         await _gather_input(api, bundle, blobs)
-    return Evidence(claim, told.work, leaves, steps, files, blobs)
+    place = read_place(await _small(api, files[CLASS], CLASS, FACTS_BYTES_MAX, blobs)) if CLASS in files else {}
+    return Evidence(claim, told.work, leaves, steps, files, blobs, place)
 
 
 async def _small(api: AuditApi, entry: FileEntry | None, path: str, bytes_max: int, blobs: BlobStore) -> bytes:
@@ -200,14 +203,14 @@ async def _gather_input(api: AuditApi, bundle: Bundle, blobs: BlobStore) -> None
             await api.fetch(name, size, blobs)
 
 
-async def gather_state(api: AuditApi, evidence: Evidence, leaf: int) -> FileEntry | None:
-    """Have the kept state of `leaf` here; None at leaf 0, which needs none.
+async def gather_state(api: AuditApi, evidence: Evidence, leaf: int, own: bool = True) -> FileEntry | None:
+    """Have the kept state of `leaf` here; None at leaf 0, which needs none (unless `own` is false).
 
     Raises:
         NotServed: it is not served, or is another state.
         DiskFull: no room on our own disk.
     """
-    entry = evidence.state(leaf)
+    entry = evidence.state(leaf, own)
     if entry is not None:
         await api.fetch(entry.blake3, entry.bytes, evidence.blobs)
     return entry

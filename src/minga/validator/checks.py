@@ -5,24 +5,34 @@ by the job, the replay begins at the kept state before it, and at last at the wo
 provider that commits to states which it withholds, or which crash whoever restores them, only makes the check longer:
 whoever has the work finds the first leaf that does not follow from it.
 
-Knows: how far to go back, what a difference is. Does not know: money, games. Rule: a difference is a leaf that a replay
-wrote and that is not the committed one; trouble of any other kind is `ReplayFailed` and accuses nobody.
+A leaf that came out otherwise is done twice before it counts. Work that differs from itself (its author forgot to seed
+a generator, or it asks the clock) is `Undetermined`: a tenant must not be able to order what convicts whoever does it.
+Where only its beginning is undetermined, the steps after it are checked from the provider's own state of leaf 0.
+
+Knows: how far to go back, what a difference is. Does not know: money, games. Rule: a difference is a leaf that two
+replays wrote alike and that is not the committed one; trouble of any other kind accuses nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from minga.core.errors import NotServed, ReplayFailed
+from minga.core.errors import NotServed, ReplayFailed, Undetermined
 from minga.core.spec import FileEntry
 from minga.validator.events import DOES_NOT_FOLLOW, FOLLOWS
 from minga.validator.evidence import Evidence
 from minga.validator.moves import first_wrong
 from minga.validator.replays import Replayer
 
-FetchState = Callable[[Evidence, int], Awaitable[FileEntry | None]]
-"""Have the kept state of a leaf among the evidence's blobs; raises NotServed."""
+
+class FetchState(Protocol):
+    """Have the kept state of a leaf among the evidence's blobs; raises NotServed. See `Evidence.state`."""
+
+    async def __call__(self, evidence: Evidence, leaf: int, own: bool = True) -> FileEntry | None:
+        """The file, or None where none is needed."""
+        ...
+
 
 BACK_MAX = 64
 """How many kept states are tried before the work itself is."""
@@ -50,10 +60,14 @@ async def check(replayer: Replayer, fetch: FetchState, name: str, evidence: Evid
 
     Raises:
         ReplayFailed: not even the work itself can be done here.
+        Undetermined: it does not come out the same twice.
         DiskFull: no room on our own disk.
     """
     start, own, back = await _own(replayer, fetch, name, evidence, first, last)
     differs = first_wrong(evidence.leaves[: last + 1], own, start)
+    if differs:
+        own = await _sure(replayer, fetch, name, evidence, start, last, own)
+        differs = first_wrong(evidence.leaves[: last + 1], own, start)
     mine = own[differs - start - 1] if differs and differs - start - 1 < len(own) else b""
     return Finding(start, last, differs, "0x" + mine.hex() if mine else "", back)
 
@@ -63,7 +77,26 @@ async def goes_on(replayer: Replayer, fetch: FetchState, name: str, evidence: Ev
     count = len(evidence.leaves)
     first = evidence.start_for(count - 2) if count > 1 else 0
     start, own, _ = await _own(replayer, fetch, name, evidence, first, count)
-    return len(own) == count - start
+    if len(own) < count - start:
+        return False
+    return len(await replayer.again(name, evidence, start, count)) == count - start
+
+
+async def _sure(
+    replayer: Replayer, fetch: FetchState, name: str, evidence: Evidence, start: int, last: int, once: list[bytes]
+) -> list[bytes]:
+    """The leaves that come out twice the same; `once` is how they came out. Raises Undetermined when none do."""
+    if await replayer.again(name, evidence, start, last) == once:
+        return once
+    if start == 0:
+        try:
+            await fetch(evidence, 0, own=False)
+            first = await replayer.again(name, evidence, 0, last, own=False)
+            if await replayer.again(name, evidence, 0, last, own=False) == first:
+                return first
+        except NotServed:
+            pass
+    raise Undetermined("the work does not come out the same twice", "seed every generator, and ask no clock")
 
 
 async def _own(

@@ -14,7 +14,7 @@ know: how it was fetched, or whether any leaf is right. Pure but for reading fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from minga.core.codec import parse_json
@@ -27,7 +27,7 @@ from minga.protocol.merkle import LEAVES_MAX, Tree
 from minga.protocol.messages import Ordered, verify
 from minga.store.blobs import BlobStore
 
-FACTS, LEAVES = "trace/trace.json", "trace/leaves.bin"
+FACTS, LEAVES, CLASS = "trace/trace.json", "trace/leaves.bin", "trace/class.json"
 FACTS_BYTES_MAX = 4096
 LEAF_BYTES = 32
 STATE_BYTES_MAX = 1 << 37
@@ -49,7 +49,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that is needed to do a commitment's work again. `steps` is how many the whole trace has."""
+    """Everything that is needed to do a commitment's work again. `steps` is how many the whole trace has; `place` what
+    the provider says of the machine that did it (`verify.leaves.computing_class`; nobody's claim).
+    """
 
     claim: Claim
     work: Work
@@ -57,6 +59,7 @@ class Evidence:
     steps: int
     files: dict[str, FileEntry]
     blobs: BlobStore
+    place: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keep(self) -> int:
@@ -67,13 +70,13 @@ class Evidence:
         """The kept leaf at or before `leaf` from which a replay begins."""
         return leaf // self.keep * self.keep
 
-    def state(self, leaf: int) -> FileEntry | None:
-        """The kept state of a leaf; None at leaf 0, which follows from the work.
+    def state(self, leaf: int, own: bool = True) -> FileEntry | None:
+        """The kept state of a leaf; None at leaf 0, which follows from the work (with `own` false: also that one).
 
         Raises:
             NotServed: it is not among the files, or is not the state of that leaf.
         """
-        if leaf == 0:
+        if leaf == 0 and own:
             return None
         entry = self.files.get(f"trace/states/{leaf:08d}.state")
         if entry is None or entry.bytes > STATE_BYTES_MAX:
@@ -135,3 +138,12 @@ def check_facts(work: Work, leaves: int, data: bytes) -> int:
     if type(steps) is not int or -(-steps // trace.every) != leaves - 1:
         raise NotServed("trace.json counts other steps than its leaves", REMEDY)
     return steps
+
+
+def read_place(data: bytes) -> dict[str, Any]:
+    """What `class.json` says; empty when it says nothing that can be read."""
+    try:
+        found = parse_json(data, FACTS_BYTES_MAX)
+    except MingaError:
+        return {}
+    return found if isinstance(found, dict) else {}

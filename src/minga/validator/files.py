@@ -62,14 +62,14 @@ class Files:
         self._keep(told)
         return self._evidence
 
-    async def gather_state(self, evidence: Evidence, leaf: int) -> FileEntry | None:
+    async def gather_state(self, evidence: Evidence, leaf: int, own: bool = True) -> FileEntry | None:
         """As `audits.gather_state`, from this provider."""
-        entry = evidence.state(leaf)
+        entry = evidence.state(leaf, own)
         if entry is None or evidence.blobs.has(entry.blake3):
             return entry
         async with await self._client() as http:
             api = AuditApi(http, self._world.asker, evidence.claim.channel)
-            return await gather_state(api, evidence, leaf)
+            return await gather_state(api, evidence, leaf, own)
 
     async def _client(self) -> httpx.AsyncClient:
         try:

@@ -11,6 +11,7 @@ again here is `ReplayFailed`, never a leaf that differs: only leaves that the jo
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ class Replayer:
             if (handle := await self.runtime.adopt(name)) is not None:
                 await handle.remove()
 
-    async def again(self, name: str, evidence: Evidence, first: int, last: int) -> list[bytes]:
+    async def again(self, name: str, evidence: Evidence, first: int, last: int, own: bool = True) -> list[bytes]:
         """The hashes of leaves `first` + 1 … `last` as they come out here; fewer if the job ends before.
 
         Args:
@@ -60,6 +61,7 @@ class Replayer:
             evidence: checked, its inputs and the state of leaf `first` in its blobs.
             first: a kept leaf; 0 begins as the work itself begins.
             last: above `first`.
+            own: from leaf 0, begin as the work begins, and not from the provider's state of leaf 0.
 
         Raises:
             ReplayFailed: the environment is not here, the job ended otherwise than a replay does, or took too long.
@@ -67,7 +69,7 @@ class Replayer:
         """
         stage = self.folder / name
         try:
-            task = await anyio.to_thread.run_sync(self._task, name, evidence, first, last, stage)
+            task = await anyio.to_thread.run_sync(self._task, name, evidence, first, last, stage, own)
             handle = await self.runtime.start(task)
         except MingaError as error:
             raise ReplayFailed(f"the work cannot be done again here: {error.fact}"[:300], REMEDY) from error
@@ -79,9 +81,15 @@ class Replayer:
             with anyio.CancelScope(shield=True):
                 await handle.remove()
 
-    def _task(self, name: str, evidence: Evidence, first: int, last: int, stage: Path) -> Task:
+    def _task(self, name: str, evidence: Evidence, first: int, last: int, stage: Path, own: bool) -> Task:
         work, blobs = evidence.work, evidence.blobs
         shutil.rmtree(stage, ignore_errors=True)
+        if (
+            evidence.place.get("accelerators")
+            or evidence.place.get("machine", platform.machine()) != platform.machine()
+        ):
+            # Bits of another class of hardware say nothing, and would accuse whoever was honest on it.
+            raise ReplayFailed("the work was done on another class of hardware", REMEDY)
         if work.environment not in self.environments:
             raise ReplayFailed(f"there is no environment {work.environment!r} here", REMEDY)
 
@@ -91,7 +99,7 @@ class Replayer:
             else:
                 unpack(blobs.path(bundle.blake3), folder, left)
 
-        state = evidence.state(first)
+        state = evidence.state(first, own)
         limits = self._limits(sum(bundle.bytes for bundle in work.inputs) + (state.bytes if state else 0))
         inputs, mounts = lay_out(work.inputs, stage, limits.disk_bytes or DISK_BYTES, unpacked)
         inputs.append(write_launcher(stage / "minga", work.setup, work.run))

@@ -15,7 +15,7 @@ import anyio.to_thread
 from minga.chain.chain import Call
 from minga.chain.contracts import Token
 from minga.core.crypto import Hash32, from_hex, to_hex
-from minga.core.errors import Conflict, ContractError, MingaError, NotServed, ReplayFailed
+from minga.core.errors import Conflict, ContractError, MingaError, NotServed, ReplayFailed, Undetermined
 from minga.protocol.dispute import vote_hash
 from minga.protocol.lease import Why
 from minga.validator import agent
@@ -156,6 +156,8 @@ class Run:
             found, why = await self._found(effect.leaf)
         except NotServed as error:
             return ev.Judged(DOES_NOT_FOLLOW, salt, error.fact)
+        except Undetermined as error:
+            return ev.Judged(FOLLOWS, salt, error.fact)
         except ReplayFailed as error:
             return ev.Abstained(error.fact)
         reach("validator.judge.done")
