@@ -25,6 +25,7 @@ def test_everything_is_shown_and_nothing_pays(capsys: pytest.CaptureFixture[str]
         assert f"with {rule}: " in shown
     assert "audit rate 9.48 %, stake 20 x deposit, 30 %" in shown
     assert "faking loses: corrupt validators, below 51" in shown
+    assert "kept by programs that exist: floor; see docs/audits.md" in shown
     assert "PAYS" not in shown
     assert max(map(len, shown.splitlines())) <= 130
     assert main(["sim", "economics", *FEW, "--breaks"]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minga.cli import economics_view
 from minga.protocol import audit, audit_pay
 from minga.sim.economics_breaks import lines
 from minga.sim.economics_cheats import CHEATS
@@ -103,6 +104,16 @@ def test_every_rule_is_tabulated_with_what_pays_without_it(kept):
         for name, share in kept["without_rule"][rule].items():
             assert f"{name} {share:+.3f}".replace("+", "") in pays.replace("+", "")
         assert len(pays.split(", ")) == max(1, len(kept["without_rule"][rule]))
+
+
+def test_the_page_says_which_rules_are_kept_today():
+    """The command and the page agree, and what the page calls built is called by something."""
+    assert set(economics_view.KEPT) <= set(RULES)
+    assert f"**Of these rules `{economics_view.KEPT[0]}` alone is kept today**" in PAGE
+    calls = [
+        path for path in (ROOT / "src" / "minga" / "validator").rglob("*.py") if "audit.rate_bps(" in path.read_text()
+    ]
+    assert calls or not (ROOT / "src" / "minga" / "validator").exists()
 
 
 def test_every_border_is_tabulated():
