@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 
 Options = Sequence[tuple[int, int]]
@@ -59,69 +60,75 @@ def match(bids: Sequence[Bid], lots: Sequence[Lot], options: Sequence[Options]) 
 
     O(J log J + L log L + J · kinds of a want), and each lot is passed over once per kind and number of units.
     """
-    shelves = _shelves(lots, options)
     left = [lot.units for lot in lots]
+    shelves = _Shelves(lots, left, options)
+    heads, places, units, families = shelves.heads, shelves.places, shelves.units, shelves.families
+    queues, number = shelves.queues, shelves.numbers.get
+    looks = [[shelf for shelf in map(number, wanted) if shelf is not None] for wanted in options]
     lot_of, surplus = [-1] * len(bids), 0
-    looks = [[shelves[kind, units] for kind, units in wanted if (kind, units) in shelves] for wanted in options]
-    dearest = [min((units for _, units in wanted), default=1) for wanted in options]
-    ranked = sorted([(-(bid.value // dearest[bid.want]), job) for job, bid in enumerate(bids)])
-    for _, job in ranked:
-        bid = bids[job]
-        best, chosen = bid.value, None
-        for shelf in looks[bid.want]:
-            if shelf.head < best:
-                best, chosen = shelf.head, shelf
-        if chosen is None:
+    for job in _ranked(bids, options):
+        best, chosen = bids[job].value, -1
+        for shelf in looks[bids[job].want]:
+            head = heads[shelf]
+            if head < best:
+                best, chosen = head, shelf
+        if chosen < 0:
             continue
-        lot = chosen.queue[chosen.position]
-        left[lot] -= chosen.units
+        place = places[chosen]
+        lot = queues[chosen][place]
+        left[lot] -= units[chosen]
         lot_of[job] = lot
-        surplus += bid.value - best
-        for shelf in chosen.siblings:
-            shelf.pass_over(left)
+        surplus += bids[job].value - best
+        for shelf in families[chosen]:
+            if places[shelf] == place and left[lot] < units[shelf]:
+                shelves.pass_over(shelf, left)
     return Matching(lot_of, surplus)
 
 
-class _Shelf:
-    """Lots of one kind for jobs that take `units` of one, cheapest first; `head` is what the next one costs in all."""
+def _ranked(bids: Sequence[Bid], options: Sequence[Options]) -> list[int]:
+    """The jobs in the order of what they would pay for a unit, the lower index first where they pay the same."""
+    least = [min(map(itemgetter(1), wanted), default=1) for wanted in options]
+    ranks = [bid.value // least[bid.want] for bid in bids]
+    return sorted(range(len(bids)), key=ranks.__getitem__, reverse=True)
 
-    __slots__ = ("costs", "head", "position", "queue", "siblings", "units")
 
-    def __init__(self, queue: list[int], costs: list[int], units: int) -> None:
-        self.queue, self.costs, self.units = queue, costs, units
-        self.position, self.head = 0, 0
-        self.siblings: list[_Shelf] = []
+class _Shelves:
+    """Lots of one kind for jobs that take so many units of one, cheapest first: a shelf for each option, in columns.
 
-    def pass_over(self, left: list[int]) -> None:
+    `heads` is what the next lot of a shelf costs in all, `places` where it stands in the shelf's queue; the shelves of
+    a kind are a family, and have one queue.
+    """
+
+    def __init__(self, lots: Sequence[Lot], left: Sequence[int], options: Sequence[Options]) -> None:
+        held: dict[int, list[tuple[int, int]]] = {}
+        for index, lot in enumerate(lots):
+            held.setdefault(lot.kind, []).append((lot.cost, index))
+        sorted_ = {kind: sorted(some) for kind, some in held.items()}
+        queues = {kind: list(map(itemgetter(1), some)) for kind, some in sorted_.items()}
+        costs = {kind: list(map(itemgetter(0), some)) for kind, some in sorted_.items()}
+        made = [option for option in set(chain.from_iterable(options)) if option[0] in queues]
+        families: dict[int, list[int]] = {}
+        for shelf, (kind, _) in enumerate(made):
+            families.setdefault(kind, []).append(shelf)
+        self.numbers = {option: shelf for shelf, option in enumerate(made)}
+        self.units = [units for _, units in made]
+        self.queues = [queues[kind] for kind, _ in made]
+        self._costs = [costs[kind] for kind, _ in made]
+        self.families = [families[kind] for kind, _ in made]
+        self.places, self.heads = [-1] * len(made), [0] * len(made)
+        for shelf in range(len(made)):
+            self.pass_over(shelf, left)
+
+    def pass_over(self, shelf: int, left: Sequence[int]) -> None:
         """Move on to a lot that still has as many units; what a lot lost it never gets back."""
-        position, queue, units = self.position, self.queue, self.units
-        while position < len(queue) and left[queue[position]] < units:
-            position += 1
-        self.position = position
-        self.head = self.costs[position] * units if position < len(queue) else _NEVER
+        place, queue, units = self.places[shelf] + 1, self.queues[shelf], self.units[shelf]
+        while place < len(queue) and left[queue[place]] < units:
+            place += 1
+        self.places[shelf] = place
+        self.heads[shelf] = self._costs[shelf][place] * units if place < len(queue) else _NEVER
 
 
 _NEVER = 1 << 200
-
-
-def _shelves(lots: Sequence[Lot], options: Sequence[Options]) -> dict[tuple[int, int], _Shelf]:
-    by_kind: dict[int, list[tuple[int, int]]] = {}
-    for index, lot in enumerate(lots):
-        by_kind.setdefault(lot.kind, []).append((lot.cost, index))
-    made: dict[tuple[int, int], _Shelf] = {}
-    families: dict[int, list[_Shelf]] = {kind: [] for kind in by_kind}
-    queues = {}
-    for kind, held in by_kind.items():
-        held.sort()
-        queues[kind] = list(map(itemgetter(1), held)), list(map(itemgetter(0), held))
-    left = [lot.units for lot in lots]
-    for kind, units in {option for wanted in options for option in wanted}:
-        if kind in by_kind:
-            shelf = made[kind, units] = _Shelf(*queues[kind], units)
-            shelf.pass_over(left)
-            shelf.siblings = families[kind]
-            families[kind].append(shelf)
-    return made
 
 
 @dataclass(frozen=True, slots=True)
