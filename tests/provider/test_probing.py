@@ -393,6 +393,16 @@ async def test_a_machine_that_computes_wrongly_promises_nothing(folder: Path, mo
         )  # fmt: skip
 
 
+async def test_cpus_do_not_stand_in_for_accelerators_that_are_sold(folder: Path) -> None:
+    """The worker of a unit with a GPU falls back to the CPUs when it sees none; then its owner is told."""
+    with_gpu = UNIT.model_copy(update={"gpus": 1})
+    with pytest.raises(SandboxFailed, match="no accelerator"):
+        await measure(
+            ProcessRuntime(folder / "t"), with_gpu, Path("/"),
+            units=1, folder=folder / "probe", clock=SystemClock(), dice=SeededDice("gpu"),
+        )  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------- over HTTP, on a real lease
 
 

@@ -67,7 +67,8 @@ async def measured(
 
     Raises:
         SandboxFailed, LimitNotEnforceable, OutOfCapacity: a worker could not be started; a wrong answer of this
-            machine's own is SandboxFailed too.
+            machine's own is SandboxFailed too, and so is a unit with accelerators of which the worker sees none: what
+            its CPUs do is not what is sold.
     """
     sessions = [
         Session(
@@ -92,6 +93,8 @@ async def _measure_all(sessions: list[Session], unit: UnitSize, clock: Clock, di
     surveys = [Survey(session.ask, clock, dice, "start", unit, 1) for session in sessions]
     await _each([session.open for session in sessions])
     await _each([survey.open for survey in surveys])
+    if unit.gpus and any(survey.facts.get("engine") != "torch" for survey in surveys):
+        raise SandboxFailed("the probe sees no accelerator", "see that torch for CUDA or ROCm runs in the environment")
     found: dict[str, list[float]] = {}
     for name, explore in (("gemm_mops", explore_gemm), ("memory_mbps", explore_memory), ("disk_mbps", explore_disk)):
         await _each([partial(explore, survey) for survey in surveys])

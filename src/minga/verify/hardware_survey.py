@@ -52,7 +52,7 @@ class Survey:
     """One session with one prover.
 
     `idle` gives CPU seconds that this machine stood idle so far; `cpus` how many it has, if the prover is on it too:
-    a unit that claims more than that cannot have them.
+    a unit that claims more than that cannot have them. `facts` are the prover's own words when it began.
     """
 
     ask: Ask
@@ -66,6 +66,7 @@ class Survey:
     cpus: int = 0
     rounds: list[hw.Round] = field(default_factory=list)
     wrong: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._numpy = checks.numpy_or_none()
@@ -83,7 +84,7 @@ class Survey:
             ProviderUnreachable: it is longer than `hardware.TRIP_SECONDS_MAX`: a machine that far away, or one to which
                 challenges are passed on, cannot be judged. That is no verdict.
         """
-        await self._request("ready")
+        self.facts = (await self._request("ready")).facts
         self._opened = self.clock.monotonic()
         trips = []
         for _ in range(PINGS):
