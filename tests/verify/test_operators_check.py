@@ -38,7 +38,7 @@ def honest(work: Work) -> tuple[Trace, dict[int, Kept]]:
     return work.record(ALL)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(count=st.integers(1, 700), at=st.integers(0, 699), more=st.integers(-50, 50))
 def test_the_first_different_leaf_is_found_whatever_follows(count, at, more):
     leaves = [bytes([n % 251, n // 251]) * 16 for n in range(count)]
@@ -176,7 +176,7 @@ def kept_of(run) -> list[Kept]:
     return list(recorder.kept.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), inner=st.integers(1, 2000), spread=st.floats(0, 4))
 def test_a_product_within_its_bound_in_any_order_and_bf16_beyond_it(seed, inner, spread):
     draws = torch.Generator().manual_seed(seed)
