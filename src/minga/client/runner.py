@@ -187,6 +187,8 @@ class Runner:
                 await anyio.to_thread.run_sync(self.world.journal.append, self.job, kind, body, now)
                 points.reach("client.event.journaled")
                 self.state = after
+                if after.settled:
+                    self.folder.forget_secrets()  # here, where nobody who leaves early can cut it off
                 self._say(before, event)
                 self._reconcile()
                 self.changed.set()
