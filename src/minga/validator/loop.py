@@ -200,7 +200,8 @@ class Validator:
     @property
     def is_busy(self) -> bool:
         """Whether anything is to be done, or waited for, that has an end."""
-        return any(_open(run) for run in self.runs.values())
+        watches = not self.world.options.challenge
+        return any(_open(run) and not (watches and run.state.phase == "proven") for run in self.runs.values())
 
     async def earnings(self) -> dict[str, Any]:
         """What this validator has at stake, is owed, and took already, token units as text; and its cases and seats.
