@@ -82,9 +82,9 @@ SHORT = Preset(
     # The same game within minutes, for an embedded network whose players are all on one machine.
     window=600,
     clock=120,
-    # Three referees of one machine do the same leaf at once: 34 s on 2 cores that others used, too. A voting ends when
-    # all have voted, so that nobody waits for the rest of it.
-    vote_seconds=120,
+    # Referees of one machine do the same leaf at once, and a wrong one twice: 163 s on 2 cores that two dozen other
+    # processes used, too. A voting ends when all have voted, so that nobody waits for the rest of it.
+    vote_seconds=180,
     jury=3,
     seat_fee=10_000,
     bond=1_000_000,

@@ -186,7 +186,7 @@ class Validator:
         if stream in self.runs or not self.world.options.referee or record.finished is not None:
             return self.runs.get(stream)
         seat = seat_of(self.world.chain, self.me)
-        likely = record.leaf > 0 and record.pool.bit_count() <= 2 * self.world.preset.jury
+        likely = record.leaf > 0 and not record.jury and record.pool.bit_count() <= 2 * self.world.preset.jury
         voters = record.jury | (record.pool if record.appellant or likely else 0)
         sits = seat is not None and voters >> seat & 1
         made = self.world.chain.view.commitments.get(record.channel)
