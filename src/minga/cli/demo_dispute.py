@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from minga.client.session import Client, JobHandle
     from minga.core.crypto import Address
 
-PHASE_S = 200.0
+PHASE_S = 400.0
 """How long any one stage may take."""
 
 POLL_S = 0.25
