@@ -21,7 +21,7 @@ LOSS_APART = 0.01
 SECONDS_MAX = 300
 EXPECTED_FILES = ("model.safetensors", "result.json", "loss.csv")
 TIMES = ("order_to_first_log_s", "working_s", "unpaid_s")
-AMOUNTS = ("deposited", "paid", "fee", "refunded", "locked")
+AMOUNTS = ("deposited", "paid", "fee", "held", "refunded", "locked")
 
 
 def broken(report: dict[str, Any], attempts: int) -> Iterator[str]:
@@ -66,8 +66,8 @@ def broken_bill(bill: dict[str, Any]) -> Iterator[str]:
     if odd:
         yield f"amounts that are not integers of token units: {odd}"
         return
-    if bill["deposited"] != bill["paid"] + bill["fee"] + bill["refunded"] + bill["locked"]:
-        yield f"deposited is not paid + fee + refunded + locked: {bill}"
+    if bill["deposited"] != bill["paid"] + bill["fee"] + bill["held"] + bill["refunded"] + bill["locked"]:
+        yield f"deposited is not paid + fee + held + refunded + locked: {bill}"
     if bill["conserved"] is not True or bill["locked"] != 0:
         yield f"the bill is not settled: {bill}"
     if bill["paid"] <= 0:

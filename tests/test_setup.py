@@ -282,6 +282,7 @@ GOOD = {
         "paid": 7_260,
         "fee": 74,
         "refunded": 492_666,
+        "held": 0,
         "locked": 0,
         "conserved": True,
     },
