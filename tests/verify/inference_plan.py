@@ -99,7 +99,8 @@ def reporting() -> list[Unit]:
         plan += blocks(60, 60, act=act, numerics="fp32", tokens=LENGTHS.get(act, 96), **tiny)
         plan += blocks(12, 12, act=act, numerics="fp32", tokens=64, **smol)
     plan += variants(48, (8,), numerics="fp32", tokens=64, **smol)
-    plan += variants(3000, (60, 40, 25, 10, 1), numerics="fp32", tokens=128, **tiny)
+    plan += variants(2400, (80, 40, 60, 1, 19), numerics="fp32", tokens=64, **tiny)
+    plan += variants(600, (50, 30, 1, 19), seed=20_000, numerics="fp32", tokens=128, **tiny)
     for act in every:
         plan += blocks(30, 30, act=act, numerics="bf16", tokens=96, **tiny)
     plan += variants(300, (50,), numerics="bf16", tokens=128, **tiny)
