@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ class Tally:
         answers = {name: n for name, n in sorted(self.counts.items()) if ": " in name}
         return {
             "bench": "disputes",
+            "commit": commit(),
             "sources_sha256": self.sources,
             "bytecode_sha256": bytecode_hash(),
             "machine": f"{platform.machine()}, Python {platform.python_version()}, pyrevm",
@@ -117,6 +119,12 @@ def judged(seed: int) -> tuple[int, Counter[str], str]:
         return seed, counted(season(seed)), ""
     except Exception as error:  # whatever a broken contract makes of the test is a finding, with its seed
         return seed, Counter(), f"{type(error).__name__}: {error}"
+
+
+def commit() -> str:
+    """The commit that is checked out; empty where there is no git."""
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def sources_hash() -> str:
