@@ -483,7 +483,7 @@ def test_leave(scene: Scene) -> None:
 
 def test_leave__for_being_silent() -> None:
     """Each silent vote costs a twentieth of the least stake; below half of it the seat is lost."""
-    scene = Scene(preset=replace(SHORT, window=3600))
+    scene = Scene(preset=replace(SHORT, window=86_400))
     scene.job(wrong=None)
     games = 0
     while scene.world.rules.pool.active.bit_count() >= SHORT.jury:
