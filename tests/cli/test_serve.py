@@ -27,10 +27,10 @@ def serving_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     """A network whose providers have the environment in which AI jobs run."""
     folder = tmp_path_factory.mktemp("serving")
     made = Net(folder / "home", folder, build_ai_environment())
-    ended = made("up", "--providers", "2", "--quantum", "2s")
+    ended = made("up", "--providers", "3", "--quantum", "2s")
     try:
         assert ended.code == 0, ended
-        eventually(lambda: len(made.json("offers")) == 2)
+        eventually(lambda: len(made.json("offers")) == 3)
         yield made
     finally:
         assert made("down").code == 0
@@ -53,7 +53,7 @@ def first_lines(process: subprocess.Popen[str], count: int, seconds: float = 240
 
 def test_a_model_is_served_and_talked_to(serving_net: Net) -> None:
     make_tiny_model(serving_net.cwd / "tiny")
-    words = ("serve", "tiny", "--replicas", "2", "--budget", "0.2", "--price-in", "1", "--price-out", "2")
+    words = ("serve", "tiny", "--replicas", "2", "--budget", "0.2", "--no-probe", "--price-in", "1", "--price-out", "2")
     server = serving_net.popen(*words)
     try:
         lines = first_lines(server, 2)

@@ -14,7 +14,7 @@ from minga.chain.chain import ChainSpec, Deployment
 from minga.cli.config import Settings
 from minga.cli.live import line_of
 from minga.cli.localnet import LocalNetwork, Plan
-from minga.cli.provide import _stake
+from minga.cli.provide import stake_fields
 from minga.cli.spec import Wishes, build_spec
 from minga.client.home import Network
 from minga.client.jobspec import Verify
@@ -45,13 +45,13 @@ def test_a_part_is_a_per_cent_text() -> None:
             parse_percent(text)
 
 
-def test_what_is_held_needs_a_stake() -> None:
-    assert _stake(None, "10%", None, 6) == {}
-    assert _stake("2.5", "5%", "6d", 6) == {"stake": 2_500_000, "hold_bps": 500, "hold_s": 518_400}
-    assert _stake("1", "10%", None, 6) == {"stake": 1_000_000, "hold_bps": 1000, "hold_s": 0}
+def test_what_is_held_needs_astake_fields() -> None:
+    assert stake_fields(None, "10%", None, 6) == {}
+    assert stake_fields("2.5", "5%", "6d", 6) == {"stake": 2_500_000, "hold_bps": 500, "hold_s": 518_400}
+    assert stake_fields("1", "10%", None, 6) == {"stake": 1_000_000, "hold_bps": 1000, "hold_s": 0}
     for hold, time in (("20%", None), ("10%", "1d")):
         with pytest.raises(InvalidInput, match="nothing is held back without a stake"):
-            _stake(None, hold, time, 6)
+            stake_fields(None, hold, time, 6)
 
 
 def test_up_stakes_only_when_it_is_told_to(tmp_path: Path) -> None:

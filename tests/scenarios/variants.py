@@ -24,8 +24,8 @@ OUTSIDE = "../../x"
 
 def forget() -> None:
     """Retention of nothing: an owner's setting that is not on the command line."""
-    config = provide._config
-    provide._config = lambda settings, network, wanted: config(settings, network, {**wanted, "retention_s": 0})
+    config = provide.configured
+    provide.configured = lambda settings, network, wanted: config(settings, network, {**wanted, "retention_s": 0})
 
 
 def lie() -> None:

@@ -49,9 +49,15 @@ def chat(
                 tell(f"[{tokens} tokens, {rate:.1f}/s, ${cost / 1e9:.6f}; ${_nano(account) / 1e9:.6f} in all]")
                 history.append({"role": "assistant", "content": text})
 
-    from minga.cli.world import run_async
+    import httpx
 
-    run_async(main)
+    from minga.cli.world import run_async
+    from minga.core.errors import BadAnswer
+
+    try:
+        run_async(main)
+    except httpx.HTTPError as error:
+        raise BadAnswer(f"the gateway does not answer: {type(error).__name__}", "is `minga serve` running?") from None
 
 
 async def ask() -> str | None:

@@ -31,6 +31,7 @@ def serve(
     disk: Annotated[str | None, typer.Option(help="Disk for each, such as 50GiB.")] = None,
     price_in: Annotated[str, typer.Option(help="Dollars per million tokens of prompts, charged to keys.")] = "0",
     price_out: Annotated[str, typer.Option(help="Dollars per million tokens of replies, charged to keys.")] = "0",
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Take machines at their word.")] = False,
     port: Annotated[int, typer.Option(help="Port here, on loopback; 0 takes a free one.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="An error as JSON.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def serve(
     needs = build_spec(["true"], wishes, Path.cwd()).requirements
     plan = Plan(
         model.resolve(), name or model.resolve().name, replicas, budget, needs, per_hour, parse_usd(price_in, 9),
-        parse_usd(price_out, 9),
+        parse_usd(price_out, 9), not no_probe,
     )  # fmt: skip
 
     async def main(stop: Any) -> None:

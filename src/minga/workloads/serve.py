@@ -50,6 +50,7 @@ class Plan:
     per_hour: str | None = None
     price_in: int = 0
     price_out: int = 0
+    probe: bool = True
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is bought.
@@ -79,6 +80,7 @@ class Plan:
             budget=self.budget,
             per_hour=self.per_hour,
             ports=(PORT + number,),
+            probe=self.probe,
         )
 
 
