@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +25,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def serving_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    """A network whose providers have the environment in which AI jobs run."""
-    folder = tmp_path_factory.mktemp("serving")
+def serving_net() -> Iterator[Net]:
+    """A network whose providers have the environment in which AI jobs run; unix sockets need its short path."""
+    folder = Path(tempfile.mkdtemp(prefix="minga-"))
     made = Net(folder / "home", folder, build_ai_environment())
     ended = made("up", "--providers", "3", "--quantum", "2s")
     try:
@@ -34,6 +36,7 @@ def serving_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
         yield made
     finally:
         assert made("down").code == 0
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def first_lines(process: subprocess.Popen[str], count: int, seconds: float = 240) -> list[str]:
