@@ -226,7 +226,6 @@ def test_the_hash_is_of_the_simulator_and_of_the_rules_that_it_plays() -> None:
     assert len(campaign.sources_hash()) == 64
 
 
-@pytest.mark.skipif(not KEPT.exists(), reason="benches/results/economics.json was not made yet")
 def test_the_kept_result_is_of_these_sources_and_every_cheat_loses_in_every_cell() -> None:
     body = json.loads(KEPT.read_text())
     assert body["sources_sha256"] == campaign.sources_hash(), "run python -m minga.sim.economics_campaign"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +17,6 @@ from minga.protocol.stake import Ledger, Registry
 from minga.sim import economics_games as games
 from minga.sim.economics_play import STALL_STEPS, STEP_SECONDS
 from minga.sim.economics_world import DOLLAR, RULES, SEATS, Terms
-
-HERE = importlib.util.find_spec("minga.protocol.disputes") is not None
-pytestmark = pytest.mark.skipif(not HERE, reason="the specification of Disputes is not in this checkout")
 
 AS_IS = Terms(rules=frozenset(RULES) - {"bond", "shared"})
 CHANNEL = Hash32(to_hex(keccak(b"a channel")))
